@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CHECKED_FILES := $(addprefix tests/unit/project/test_, cluster_yaml.py kubernetes.py site.py documented_commands.py)
-FAST_TESTS := $(addprefix tests/unit/, core config cli storage sweep runtime)
+FAST_TESTS := $(addprefix tests/unit/, core config cli storage sweep runtime project/test_imports.py)
 export DS_BUILD_OPS := 0
 # DeepSpeed compiles its CPU collectives once; keep the result
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions

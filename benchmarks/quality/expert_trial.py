@@ -76,7 +76,7 @@ class TrainedExpert:
         settings = SequenceSettings(
             held_out, trained_tasks.type_codes, self.expert.texts, self.expert.reads_images
         )
-        grid = trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
+        grid = trained_tasks.interval_range.grid(num_bytes=2).coarsened(GRID_FACTOR)
         codes = np.asarray(trained_tasks.type_codes)
         return forecast_sequences(
             self.expert, read_sequences(settings), ForecastSettings(grid, codes)

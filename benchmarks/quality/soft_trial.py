@@ -145,7 +145,7 @@ def _forecast(
 ) -> pa.Table:
     """Forecast every target; returns a table of ``targets.TARGET_SCHEMA``."""
     manifest, vocabulary = open_store(config)
-    grid = soft_tasks(manifest, train_settings).intervals.grid(num_bytes=2)
+    grid = soft_tasks(manifest, train_settings).interval_range.grid(num_bytes=2)
     codes = np.asarray(model.settings.type_codes)
     forecaster = SoftForecaster(model.eval(), vocabulary.type_ids(codes.tolist()))
     move = batcher_of(config, vocabulary)

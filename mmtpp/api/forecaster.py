@@ -344,7 +344,7 @@ class Forecaster:
     def _forecast_with_language_model(
         self, loaded: LoadedModel, sequence: EventSequence, config: RunConfig, seed: int
     ) -> Forecast:
-        grid = self.trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
+        grid = self.trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes)
         settings = template_of(config.sample_sections, seconds_per_unit=self.seconds_per_unit)
         template = Template(loaded.token_ids, settings, has_questions=True)
         next_event = NextEvent(

@@ -151,6 +151,50 @@ def _partitioning(source: SourceSection, reader: SourceReader) -> str:
     return FILE
 
 
+def _instants(split: SplitSection, seconds_per_unit: float) -> tuple[float | None, float | None]:
+    """The instants of ``split`` in the source's unit.
+
+    Raises:
+        ConfigError: The settings of the split do not fit each other.
+    """
+    validation, test = (
+        parse_instant(text, seconds_per_unit=seconds_per_unit)
+        for text in (split.validation_from, split.test_from)
+    )
+    if validation is not None and test is not None and validation > test:
+        raise ConfigError(
+            f"split.validation_from = {split.validation_from} is after split.test_from = "
+            f"{split.test_from}: validation comes before the test"
+        )
+    return validation, test
+
+
+def _publish(source: SourceSection) -> dict[str, object]:
+    """Write the raw files of a source that is built from other data.
+
+    Returns:
+        Counts for the report of the job.
+    """
+    if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights.sequence):
+        logger.info("published the demo's raw events and images to %s", source.uri)
+    if source.kind == "taxi":
+        published = taxi.publish(
+            source.uri,
+            trips_uri=source.taxi.trips,
+            zones_uri=source.taxi.zones,
+            sequence=source.taxi.sequence,
+        )
+        if not published.was_there:
+            logger.info(
+                "published %d taxi events to %s; left out, see excluded.jsonl there: %s",
+                published.num_events,
+                source.uri,
+                published.excluded_by_cause,
+            )
+            return {"excluded_by_cause": published.excluded_by_cause}
+    return {}
+
+
 def _warn_of_records(manifest: Manifest, source: SourceSection, split: SplitSection) -> None:
     """Warn of records that are no events, of empty splits and of times without a tick."""
     if manifest.left_out_by_kind:
@@ -200,24 +244,6 @@ def _warn_of_long_events(sections: SampleSections, manifest: Manifest) -> int:
     return long_events.count
 
 
-def _instants(split: SplitSection, seconds_per_unit: float) -> tuple[float | None, float | None]:
-    """The instants of ``split`` in the source's unit.
-
-    Raises:
-        ConfigError: The settings of the split do not fit each other.
-    """
-    validation, test = (
-        parse_instant(text, seconds_per_unit=seconds_per_unit)
-        for text in (split.validation_from, split.test_from)
-    )
-    if validation is not None and test is not None and validation > test:
-        raise ConfigError(
-            f"split.validation_from = {split.validation_from} is after split.test_from = "
-            f"{split.test_from}: validation comes before the test"
-        )
-    return validation, test
-
-
 def _warn_of_empty_splits(manifest: Manifest, source_uri: str, split: SplitSection) -> None:
     """Warn of splits without an event."""
     for name in ("validation", "test"):
@@ -252,29 +278,3 @@ def _advice(split: SplitSection, part: str) -> str:
         if fraction
         else ""
     )
-
-
-def _publish(source: SourceSection) -> dict[str, object]:
-    """Write the raw files of a source that is built from other data.
-
-    Returns:
-        Counts for the report of the job.
-    """
-    if source.kind == "flights" and flights.publish(source.uri, sequence=source.flights.sequence):
-        logger.info("published the demo's raw events and images to %s", source.uri)
-    if source.kind == "taxi":
-        published = taxi.publish(
-            source.uri,
-            trips_uri=source.taxi.trips,
-            zones_uri=source.taxi.zones,
-            sequence=source.taxi.sequence,
-        )
-        if not published.was_there:
-            logger.info(
-                "published %d taxi events to %s; left out, see excluded.jsonl there: %s",
-                published.num_events,
-                source.uri,
-                published.excluded_by_cause,
-            )
-            return {"excluded_by_cause": published.excluded_by_cause}
-    return {}

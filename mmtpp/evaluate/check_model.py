@@ -42,5 +42,5 @@ def check_model(config: RunConfig, store: PreparedStore) -> ModelDescription:
         gated = load_mixed_expert(model, description, manifest, store.vocabulary, where=store.uri)
         check_clock(gated.expert.tick, manifest, where=store.uri)
     if trained_tasks is not None and description.kind == ModelKind.EXPERT:
-        check_clock(trained_tasks.intervals.tick, manifest, where=store.uri)
+        check_clock(trained_tasks.interval_range.tick, manifest, where=store.uri)
     return description

@@ -75,7 +75,7 @@ def combine(config: RunConfig) -> dict[str, object]:
     model = check_model(alone, store)
     trained_tasks = check_language_model(config.model, model)
     expert_tasks = check_expert(expert_uri, store.manifest, store.vocabulary, where=store.uri)
-    check_clock(expert_tasks.intervals.tick, store.manifest, where=store.uri)
+    check_clock(expert_tasks.interval_range.tick, store.manifest, where=store.uri)
     run = identify_evaluation(config, "combine", store)
     context = start_evaluation(alone, store, model, run)
     fit = _fit(context, trained_tasks, expert_uri, expert_tasks)

@@ -67,7 +67,7 @@ def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> Pa
         trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
     """
     parts: list[PartScores] = []
-    if trained_tasks is None or trained_tasks.history:
+    if trained_tasks is None or trained_tasks.trains_history:
         parts.append(evaluate_likelihoods(context))
     else:
         logger.info("the model was not trained on the tokens of events: they are not scored")

@@ -200,7 +200,7 @@ class ExpertFit:
             group["lr"] = settings.learning_rate * factor
         self._optimizer.zero_grad()
         interval_nll, type_nll = self._parallel(
-            events.rows,
+            events.memory,
             events.types,
             events.words,
             events.next_intervals,
@@ -377,7 +377,7 @@ def training_statistics(training: EventBlocks) -> TrainingStatistics:
     """Means and deviations of the memory's columns, and the intervals of the scored events."""
     count, sums, squares, log_intervals = 0, 0.0, 0.0, []
     for events in training:
-        rows = events.rows.numpy()
+        rows = events.memory.numpy()
         count += len(rows)
         sums = sums + rows.sum(0, dtype=np.float64)
         squares = squares + np.square(rows, dtype=np.float64).sum(0)

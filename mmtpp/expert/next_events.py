@@ -47,21 +47,21 @@ class NextEvents:
     """Events and what follows them, as tensors; one row for each scored event.
 
     Attributes:
-        rows: (N, P) float32 memory after the event before the scored one.
+        memory: (N, P) float32 memory after the event before the scored one.
         types: (N,) int64 index of the type of the event before.
         next_intervals: (N,) float32 interval until the scored event, in the source's unit.
         next_types: (N,) int64 index of the scored event's type.
         words: (N, MAX_WORDS) int16 words of the text of the event before; (N, 0) if words are not
             read.
-        shown: Images of the events before; None if images are not read.
+        event_images: Images of the events before; None if images are not read.
     """
 
-    rows: torch.Tensor
+    memory: torch.Tensor
     types: torch.Tensor
     next_intervals: torch.Tensor
     next_types: torch.Tensor
     words: torch.Tensor
-    shown: EventImages | None = None
+    event_images: EventImages | None = None
 
     def __len__(self) -> int:
         return len(self.types)
@@ -95,19 +95,20 @@ class NextEvents:
         """Some of the rows."""
         chosen = index if isinstance(index, slice) else torch.from_numpy(index)
         return NextEvents(
-            self.rows[chosen],
+            self.memory[chosen],
             self.types[chosen],
             self.next_intervals[chosen],
             self.next_types[chosen],
             self.words[chosen],
-            self.shown.take(index) if self.shown is not None else None,
+            self.event_images.take(index) if self.event_images is not None else None,
         )
 
     @property
     def images(self) -> torch.Tensor | None:
         """(N, IMAGE_VALUES) int16 values of the images of the events before; None if images are not
         read."""
-        return torch.from_numpy(self.shown.values) if self.shown is not None else None
+        images = self.event_images
+        return torch.from_numpy(images.values) if images is not None else None
 
 
 def words_of(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:

@@ -70,7 +70,7 @@ def score(
         for index, part in enumerate(_passes(events)):
             if index % ranks.num_ranks == ranks.rank:
                 forecasts = ExpertForecasts.after(
-                    networks, part.rows, part.types, part.words, part.images
+                    networks, part.memory, part.types, part.words, part.images
                 )
                 types = forecasts.type_log_probabilities(part.next_intervals)
                 type_nll = -types.gather(1, part.next_types[:, None])

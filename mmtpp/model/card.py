@@ -222,8 +222,8 @@ def _task_facts(trained_tasks: TrainedTasks) -> dict[str, str]:
         "types": ", ".join(
             escape_markdown(trained_tasks.name_of(code)) for code in trained_tasks.type_codes
         ),
-        "intervals in training": f"0 and {trained_tasks.intervals.smallest:g} to "
-        f"{trained_tasks.intervals.largest:g}; forecasts stay between the powers of four "
+        "intervals in training": f"0 and {trained_tasks.interval_range.smallest:g} to "
+        f"{trained_tasks.interval_range.largest:g}; forecasts stay between the powers of four "
         "around this range",
     }
 

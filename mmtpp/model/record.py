@@ -57,19 +57,19 @@ class TrainedTasks:
 
     Attributes:
         tasks: Names of the tasks.
-        intervals: Range of the intervals in the training split.
+        interval_range: Range of the intervals in the training split.
         type_codes: Codes of the types that occur in the store.
         type_names: Names of the types by code; empty if the types have no names.
         seconds_per_unit: Length of the store's time unit, in seconds.
-        history: Whether the events of the history were trained too.
+        trains_history: Whether the events of the history were trained too.
     """
 
     tasks: tuple[str, ...]
-    intervals: IntervalRange
+    interval_range: IntervalRange
     type_codes: tuple[int, ...]
     type_names: tuple[str, ...]
     seconds_per_unit: float
-    history: bool
+    trains_history: bool
 
     @property
     def can_forecast(self) -> bool:
@@ -115,13 +115,21 @@ def write_template(
         key: attrgetter(key)(sections) for key in (*_TEMPLATE_KEYS, *_IMAGE_KEYS, *_FORECAST_KEYS)
     }
     if trained_tasks is not None:
-        record[_TASKS_KEY] = asdict(trained_tasks)
+        record[_TASKS_KEY] = _tasks_tree(trained_tasks)
     (folder / TEMPLATE_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
+
+
+def _tasks_tree(trained_tasks: TrainedTasks) -> dict[str, object]:
+    """The tasks as the file has them; its keys are older than the names of the attributes."""
+    tree = asdict(trained_tasks)
+    tree["intervals"] = tree.pop("interval_range")
+    tree["history"] = tree.pop("trains_history")
+    return tree
 
 
 def write_tasks(trained_tasks: TrainedTasks, folder: Path) -> None:
     """Write the record of a model that reads no template to its folder."""
-    record = {_TASKS_KEY: asdict(trained_tasks)}
+    record = {_TASKS_KEY: _tasks_tree(trained_tasks)}
     (folder / TEMPLATE_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
@@ -142,11 +150,11 @@ def load_trained_tasks(uri: str) -> TrainedTasks | None:
         return None
     return TrainedTasks(
         tasks=tuple(tree["tasks"]),
-        intervals=IntervalRange(**tree["intervals"]),
+        interval_range=IntervalRange(**tree["intervals"]),
         type_codes=tuple(tree["type_codes"]),
         type_names=tuple(tree["type_names"]),
         seconds_per_unit=tree["seconds_per_unit"],
-        history=tree["history"],
+        trains_history=tree["history"],
     )
 
 

@@ -34,7 +34,7 @@ class ExpertForecastSettings:
     @property
     def grid(self) -> IntervalGrid:
         """Grid of the interval forecasts."""
-        return self.trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
+        return self.trained_tasks.interval_range.grid(num_bytes=2).coarsened(GRID_FACTOR)
 
 
 class ExpertNextEvent:

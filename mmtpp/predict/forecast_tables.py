@@ -89,7 +89,7 @@ def _language_model_tables(
     hardware, model = _hardware_and_model(config, store)
     forecast = NextEventSettings(
         trained_tasks=trained_tasks,
-        grid=trained_tasks.intervals.grid(num_bytes=config.template.time_bytes),
+        grid=trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes),
         prediction=config.prediction,
         generation=generation_settings(config.generation),
         seed=config.training.seed,

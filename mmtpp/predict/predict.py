@@ -59,7 +59,7 @@ def predict(config: RunConfig) -> dict[str, object]:
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     config = _prepare_events(config, trained_tasks, run_uri)
     store = _load_store(config, model)
-    grid = trained_tasks.intervals.grid(num_bytes=config.template.time_bytes)
+    grid = trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes)
     samples = _sample_settings(config, store.manifest, model, grid)
     start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
     tables, long_texts = forecast_tables(model.kind, config, store, samples, trained_tasks)

@@ -79,14 +79,14 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     tracker = rank_tracker(inputs.tracking, inputs.run, rank=rank)
     interruptions = InterruptionPoll(stop_request)
     progress_log = _ProgressLog(tracker, every=inputs.log_every)
-    validated: dict[str, float] = {}
+    to_report: dict[str, float] = {}
     while not fit.is_finished:
         progress_log.add(fit, fit.run_update())
         interruption = interruptions.poll(torch.device("cpu"))
         is_validated, network = fit.validation_is_due, fit.progress.network
         if is_validated:
             with progress_log.outside_training("validation"):
-                validated = _validate(fit, tracker)
+                to_report = _validate(fit, tracker)
         if fit.is_finished:
             break
         if interruption.stop_requested:
@@ -95,17 +95,17 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         # a network takes a minute or two, so a lost machine costs no more
         if interruption.machine_leaves or fit.progress.network > network:
             with progress_log.outside_training("checkpoint"):
-                _save(fit, inputs, rank, validated)
+                _save(fit, inputs, rank, to_report)
         elif is_validated and inputs.reports_validation:
-            ray.train.report({**validated, "step": float(fit.total_updates)})
+            ray.train.report({**to_report, "step": float(fit.total_updates)})
     if fit.is_finished:
         expert = build_expert(fit, inputs)
-        validated = final_metrics(fit, expert)
-        tracker.log_metrics(fit.total_updates, validated)
+        to_report = final_metrics(fit, expert)
+        tracker.log_metrics(fit.total_updates, to_report)
         if rank == 0:
-            warn_below_marginal(validated, where=inputs.train_settings.samples.store.data_uri)
+            warn_below_marginal(to_report, where=inputs.train_settings.samples.store.data_uri)
             write_expert(expert, inputs)
-    _save(fit, inputs, rank, validated, wait=True)
+    _save(fit, inputs, rank, to_report, wait=True)
     tracker.detach()
 
 

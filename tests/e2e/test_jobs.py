@@ -157,7 +157,7 @@ def test_a_job_ships_only_the_files_of_the_project(tmp_path):
     not_shipped = {
         name
         for name in names
-        if name.endswith((".md", ".png", "/results.jsonl"))
+        if name.endswith((".md", ".png", ".jsonl"))
         or name.startswith(("docs/", "tests/"))
         or name == "tutorial.ipynb"
     }

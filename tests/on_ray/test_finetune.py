@@ -46,8 +46,8 @@ def test_stage_two_learns_and_is_tracked(adapted, stack):
     trained_tasks = load_trained_tasks(adapted["adapter_uri"])
     assert trained_tasks is not None
     assert trained_tasks.tasks == ("time", "type", "joint", "text")
-    assert trained_tasks.intervals == IntervalRange(smallest=5.0, largest=61.0, tick=1.0)
-    assert not trained_tasks.history
+    assert trained_tasks.interval_range == IntervalRange(smallest=5.0, largest=61.0, tick=1.0)
+    assert not trained_tasks.trains_history
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ class AnswerScorer(ModelActor):
             loaded.model,
             loaded.token_ids,
             loaded.vocabulary.type_ids(trained_tasks.type_codes),
-            trained_tasks.intervals.grid(num_bytes=num_bytes),
+            trained_tasks.interval_range.grid(num_bytes=num_bytes),
         )
         self._generate = TextGenerator(loaded.model, loaded.vocabulary, settings.generation)
 

@@ -44,7 +44,7 @@ class EvaluatedExpert(EvaluatedModel):
 
     def _target_tables(self) -> Iterable[pa.Table]:
         codes = self.trained_tasks.type_codes
-        grid = self.trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR)
+        grid = self.trained_tasks.interval_range.grid(num_bytes=2).coarsened(GRID_FACTOR)
         return map_blocks(
             forecast_sequences,
             self._expert,
@@ -110,7 +110,7 @@ def forecast_sequences(
     events = NextEvents.from_sequences(expert.memory, sequences, tick=expert.tick)
     forecasts = density_columns(
         ExpertForecasts.after(
-            expert.networks, events.rows, events.types, events.words, events.images
+            expert.networks, events.memory, events.types, events.words, events.images
         ),
         events.next_intervals,
         events.next_types.numpy(),

@@ -102,7 +102,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
     @property
     def _grid(self) -> IntervalGrid:
         num_bytes = self.context.held_out.template.time_bytes
-        return self.trained_tasks.intervals.grid(num_bytes=num_bytes)
+        return self.trained_tasks.interval_range.grid(num_bytes=num_bytes)
 
     @cached_property
     def _windows(self) -> _Windows:

@@ -31,7 +31,7 @@ class EvaluatedSoftModel(EvaluatedModel):
         settings = SoftTargetScorerSettings(
             samples=samples,
             model=context.model,
-            grid=self.trained_tasks.intervals.grid(num_bytes=2).coarsened(GRID_FACTOR),
+            grid=self.trained_tasks.interval_range.grid(num_bytes=2).coarsened(GRID_FACTOR),
         )
         plan = make_plan(samples, context.vocabulary.token_ids())
         return map_samples(

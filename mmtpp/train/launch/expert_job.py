@@ -127,11 +127,11 @@ def build_inputs(
     texts, reads_images = _text_settings(expert, vocabulary), expert.images == "last"
     trained_tasks = TrainedTasks(
         tasks=DENSITY_TASKS,
-        intervals=interval_range(samples["train"]),
+        interval_range=interval_range(samples["train"]),
         type_codes=_type_codes(manifest),
         type_names=tuple(manifest.type_names),
         seconds_per_unit=manifest.seconds_per_unit,
-        history=False,
+        trains_history=False,
     )
     sequences = {
         split: SequenceSettings(samples[split], trained_tasks.type_codes, texts, reads_images)

@@ -120,9 +120,9 @@ def build_trained_tasks(
     """
     return TrainedTasks(
         tasks=tasks.asked,
-        intervals=intervals,
+        interval_range=intervals,
         type_codes=tuple(manifest.occurring_types),
         type_names=tuple(manifest.type_names),
         seconds_per_unit=manifest.seconds_per_unit,
-        history=tasks.history > 0,
+        trains_history=tasks.history > 0,
     )

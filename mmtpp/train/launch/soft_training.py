@@ -70,9 +70,9 @@ def soft_tasks(manifest: Manifest, samples: SampleSettings) -> TrainedTasks:
     """
     return TrainedTasks(
         tasks=DENSITY_TASKS,
-        intervals=interval_range(samples),
+        interval_range=interval_range(samples),
         type_codes=tuple(manifest.occurring_types),
         type_names=tuple(manifest.type_names),
         seconds_per_unit=manifest.seconds_per_unit,
-        history=False,
+        trains_history=False,
     )

@@ -53,11 +53,11 @@ def test_a_forecaster_loads_events_with_its_types_and_unit(tmp_path: Path):
     def forecaster(type_names: tuple[str, ...]) -> mmtpp.Forecaster:
         trained_tasks = TrainedTasks(
             tasks=("time",),
-            intervals=IntervalRange(smallest=1.0, largest=9.0, tick=1.0),
+            interval_range=IntervalRange(smallest=1.0, largest=9.0, tick=1.0),
             type_codes=(0, 1),
             type_names=type_names,
             seconds_per_unit=60.0,
-            history=False,
+            trains_history=False,
         )
         return mmtpp.Forecaster("model", RunConfig(), trained_tasks, cast(Any, None))
 

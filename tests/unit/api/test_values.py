@@ -26,11 +26,11 @@ NAMES = ("start", "alarm", "stop")
 def _forecaster(type_names: tuple[str, ...] = NAMES, unit: float = 1.0) -> mmtpp.Forecaster:
     trained_tasks = TrainedTasks(
         tasks=("time",),
-        intervals=IntervalRange(smallest=1.0, largest=9.0, tick=1.0),
+        interval_range=IntervalRange(smallest=1.0, largest=9.0, tick=1.0),
         type_codes=(0, 1),
         type_names=type_names,
         seconds_per_unit=unit,
-        history=False,
+        trains_history=False,
     )
     return mmtpp.Forecaster("model", RunConfig(), trained_tasks, cast(Any, None))
 

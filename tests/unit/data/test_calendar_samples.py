@@ -175,7 +175,7 @@ def test_times_that_are_numbers_are_refused(folder: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="these times are numbers"):
         measure(data, config.sample_sections, deltas=())
     trained_tasks = TrainedTasks(
-        ("time",), IntervalRange(1.0, 9.0, 1.0), (0,), (), 1.0, history=False
+        ("time",), IntervalRange(1.0, 9.0, 1.0), (0,), (), 1.0, trains_history=False
     )
     forecaster = mmtpp.Forecaster("model", _config(), trained_tasks, cast(Any, None))
     with pytest.raises(ConfigError, match="these times are numbers"):

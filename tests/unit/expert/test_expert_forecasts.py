@@ -20,7 +20,7 @@ from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences
 @pytest.fixture(scope="module")
 def forecasts(small: SmallFit, expert: Expert) -> ExpertForecasts:
     events = small.validation.load(0).take(slice(0, 40))
-    return ExpertForecasts.after(expert.networks, events.rows, events.types, events.words)
+    return ExpertForecasts.after(expert.networks, events.memory, events.types, events.words)
 
 
 def test_interval_and_type_have_the_mean_of_the_joint_distributions(
@@ -32,7 +32,7 @@ def test_interval_and_type_have_the_mean_of_the_joint_distributions(
         with torch.inference_mode():
             nll = sum(
                 network(
-                    events.rows,
+                    events.memory,
                     events.types,
                     events.words,
                     events.next_intervals,

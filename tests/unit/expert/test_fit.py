@@ -99,10 +99,10 @@ def test_every_epoch_has_every_event_once(small: SmallFit, monkeypatch: pytest.M
     batches = order.batches(0)
     epochs = []
     for _ in range(2):
-        rows = [next(batches)[0].rows for _ in range(order.updates_per_epoch)]
+        rows = [next(batches)[0].memory for _ in range(order.updates_per_epoch)]
         assert all(40 <= len(part) <= 60 for part in rows)
         epochs.append(torch.cat(rows).numpy())
-    expected = np.concatenate([events.rows.numpy() for events in blocks])
+    expected = np.concatenate([events.memory.numpy() for events in blocks])
     for epoch in epochs:
         assert np.array_equal(np.unique(epoch, axis=0), np.unique(expected, axis=0))
         assert len(epoch) == order.events_per_epoch == len(expected)
@@ -112,8 +112,8 @@ def test_every_epoch_has_every_event_once(small: SmallFit, monkeypatch: pytest.M
 def test_batches_continue_after_any_number(small: SmallFit):
     order = BatchOrder(small.training, events_per_update=100, seed=0)
     batches = order.batches(0)
-    expected = [next(batches)[0].rows for _ in range(30)]
+    expected = [next(batches)[0].memory for _ in range(30)]
     for first in (1, order.updates_per_epoch, 25):
         events, _, size = next(order.batches(first))
-        assert torch.equal(events.rows, expected[first])
+        assert torch.equal(events.memory, expected[first])
         assert size == len(events)

@@ -93,17 +93,21 @@ def test_images_say_the_next_type(fit: ExpertFit):
 
 def test_another_image_is_another_forecast(expert: Expert):
     events = _events()
-    assert events.shown is not None
-    swapped = EventImages(PIXELS[::-1].copy(), events.shown.index)
+    assert events.event_images is not None
+    swapped = EventImages(PIXELS[::-1].copy(), events.event_images.index)
     likely = [
         ExpertForecasts.after(
-            expert.networks, events.rows, events.types, events.words, torch.from_numpy(shown.values)
+            expert.networks,
+            events.memory,
+            events.types,
+            events.words,
+            torch.from_numpy(shown.values),
         )
         .type_log_probabilities(torch.full((len(events),), 6.0))
         .argmax(1)
-        for shown in (events.shown, swapped)
+        for shown in (events.event_images, swapped)
     ]
-    has_image = torch.from_numpy(events.shown.index != NO_IMAGE)
+    has_image = torch.from_numpy(events.event_images.index != NO_IMAGE)
     assert (likely[0] != likely[1])[has_image].float().mean() > 0.9
     assert torch.equal(likely[0][~has_image], likely[1][~has_image])
 
@@ -113,8 +117,10 @@ def test_order_does_not_matter(expert: Expert):
     backwards = events.take(np.arange(len(events))[::-1].copy())
     [network] = expert.networks
     with torch.inference_mode():
-        expected = network.hidden(events.rows, events.types, events.words, events.images)
-        hidden = network.hidden(backwards.rows, backwards.types, backwards.words, backwards.images)
+        expected = network.hidden(events.memory, events.types, events.words, events.images)
+        hidden = network.hidden(
+            backwards.memory, backwards.types, backwards.words, backwards.images
+        )
     torch.testing.assert_close(hidden.flip(0), expected)
 
 
@@ -129,7 +135,7 @@ def test_networks_and_events_agree_on_images(expert: Expert):
     events = NextEvents.from_sequences(MEMORY, without_images(VALIDATION), tick=TICK)
     assert events.images is None
     with pytest.raises(ValueError, match="whether images are read"):
-        ExpertForecasts.after(expert.networks, events.rows, events.types, events.words)
+        ExpertForecasts.after(expert.networks, events.memory, events.types, events.words)
 
 
 def test_a_folder_gives_back_the_images(expert: Expert, tmp_path):

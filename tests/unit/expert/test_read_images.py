@@ -134,7 +134,7 @@ def test_events_of_a_store_have_the_same_forecasts(
     sequences = read_sequences(settings)
     events = NextEvents.from_sequences(expert.memory, sequences, tick=1.0)
     expected = ExpertForecasts.after(
-        expert.networks, events.rows, events.types, events.words, events.images
+        expert.networks, events.memory, events.types, events.words, events.images
     )
     stored = StoredPast(expert, (0, 1), settings.samples.store)
     [read] = stored._reader.sequences(["000000.parquet"])

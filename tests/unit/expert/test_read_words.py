@@ -96,4 +96,4 @@ def test_an_event_has_the_words_of_the_event_before(samples: SampleSettings):
     assert np.array_equal(events.words.numpy(), past.words.padded(np.array([0, 1, 2, 4, 5, 6])))
     plain = NextEvents.from_sequences(memory, without_words(sequences), tick=1.0)
     assert plain.words.shape == (6, 0)
-    assert np.array_equal(plain.rows.numpy(), events.rows.numpy())
+    assert np.array_equal(plain.memory.numpy(), events.memory.numpy())

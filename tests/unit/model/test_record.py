@@ -87,7 +87,12 @@ def test_other_images_cause_a_warning(folder: str, caplog: pytest.LogCaptureFixt
 
 def test_the_trained_tasks_are_recorded(tmp_path: Path, folder: str):
     trained_tasks = TrainedTasks(
-        ("time", "type"), IntervalRange(0.5, 90.0, 1e-6), (0, 4), ("a", "b"), 60.0, history=True
+        ("time", "type"),
+        IntervalRange(0.5, 90.0, 1e-6),
+        (0, 4),
+        ("a", "b"),
+        60.0,
+        trains_history=True,
     )
     other = tmp_path / "finetuned"
     other.mkdir()
@@ -99,7 +104,7 @@ def test_the_trained_tasks_are_recorded(tmp_path: Path, folder: str):
 
 def test_a_store_of_another_unit_or_other_types_is_refused():
     trained_tasks = TrainedTasks(
-        ("time",), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, history=False
+        ("time",), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, trains_history=False
     )
     trained_tasks.check(_manifest(60.0, ["a", "b"]), where="store")
     with pytest.raises(ModelError, match=r"units of 1 s, the model was trained with units of 60 s"):

@@ -70,7 +70,7 @@ def _prepare(folder: Path, **values: object) -> RunConfig:
         (0, 1),
         ("a", "b"),
         SECONDS_PER_UNIT,
-        history=False,
+        trains_history=False,
     )
     write_template(config.sample_sections, folder / "model", trained_tasks)
     _manifest(

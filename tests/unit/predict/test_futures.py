@@ -37,7 +37,7 @@ def test_a_model_with_time_and_type_draws_futures(tasks: tuple[str, ...]):
 
 def _forecaster(tasks: tuple[str, ...]) -> Forecaster:
     trained_tasks = TrainedTasks(
-        tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False
+        tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, trains_history=False
     )
     return Forecaster("model", config_from_tree({}), trained_tasks, None)  # pyright: ignore[reportArgumentType] # the check comes before the model
 
@@ -65,7 +65,7 @@ def test_the_predict_job_says_the_same_before_it_prepares_anything(
     }
     config = config_from_tree(settings)
     trained_tasks = TrainedTasks(
-        tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, history=False
+        tasks, IntervalRange(1.0, 9.0, 1.0), (0,), ("a",), 60.0, trains_history=False
     )
     write_template(config.sample_sections, model, trained_tasks)
     with pytest.raises(ConfigError, match=r"(?s)time, and type or joint.*num_futures = 3"):

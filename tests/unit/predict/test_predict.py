@@ -14,7 +14,7 @@ from mmtpp.predict.predict import _without_held_out
 
 def _answers(*tasks: str) -> TrainedTasks:
     return TrainedTasks(
-        tasks, IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, history=False
+        tasks, IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, trains_history=False
     )
 
 

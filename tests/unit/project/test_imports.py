@@ -15,15 +15,19 @@ FILES = sorted(path for name in OWN for path in (ROOT / name).rglob("*.py"))
 def _names(path: Path) -> set[str] | None:
     """Names that a module defines or imports; None if it makes names while it runs."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    waiting: list[ast.AST] = list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
             names.add(node.name)
             if node.name == "__getattr__":
                 return None
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            continue  # what they define within is no name of the module
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        waiting += ast.iter_child_nodes(node)
     return names
 
 
