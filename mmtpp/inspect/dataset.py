@@ -158,33 +158,41 @@ def _load_source(
         losses=raw.losses(),
         splits=count_splits(raw, split, source_reader(source).split_key),
     )
+    data.hints += _hints(raw, source, split)
+    data.hints += _expected_failures(source, data)
+    return data
+
+
+def _hints(raw: RawDataset, source: SourceSection, split: SplitSection) -> list[str]:
+    """What the data show about the settings of ``prepare``."""
+    hints: list[str] = []
     folder, file = split_file(source.uri)
     paths = [path for path, _ in list_source(folder, file)]
     if warning := unused_splits_warning(paths, by=split.by):
-        data.hints.append(warning)
+        hints.append(warning)
     if raw.has_found_names and source.types != AUTO:
-        data.hints.append(
+        hints.append(
             f'types are named in the files: set source.types = "{AUTO}", or '
             f"{types_setting(raw.type_names)}"
         )
-    repeated = [name for name, count in Counter(data.names).items() if count > 1]
+    names = Counter(sequence.sequence_id for sequence in raw.sequences)
+    repeated = [name for name, count in names.items() if count > 1]
     if repeated and split.by != "given":  # with given splits, ids include the split
-        data.hints.append(
+        hints.append(
             f"{len(repeated)} sequence ids occur in several files, for example {repeated[0]!r}: "
             f"prepare refuses them with source.partitioning = {source.partitioning}; sequence "
             "joins the events of a sequence, where source.columns.sequence names it"
         )
     num_refused, reason = _refused_images(raw, source.image_roots)
     if num_refused:
-        data.hints.append(f"prepare rejects {num_refused:,} events for their images: {reason}")
+        hints.append(f"prepare rejects {num_refused:,} events for their images: {reason}")
     if raw.num_joined:
-        data.hints.append(
+        hints.append(
             f"sequences with events in several files: {raw.num_joined:,}; prepare joins them in "
             "order of time; set source.partitioning = sequence, which saves a first reading, or "
             "file where an id means another sequence in each file"
         )
-    data.hints += _expected_failures(source, data)
-    return data
+    return hints
 
 
 def _expected_failures(source: SourceSection, data: DataSet) -> list[str]:

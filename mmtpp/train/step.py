@@ -162,10 +162,9 @@ def train_step(
             nll.append(nll_N.detach())
         return nll[: len(rows)]
 
-    nll = accumulate_gradients(1.0)
+    losses = _sum_losses(accumulate_gradients(1.0), rows, device)
     if engine.num_gradient_passes > 1:
         engine.reduce_variance(accumulate_gradients)
-    losses = _sum_losses(nll, rows, device)
     if not np.isfinite(losses.nll).all():
         raise NonFiniteLossError(
             "the loss is not finite",

@@ -89,8 +89,7 @@ def encode(
         machine_labels: Ray labels of the machines that do the work; empty for any machine.
 
     Raises:
-        DataError: No files, a malformed or too large file, no events, too many rejected events,
-            or a repeated sequence id.
+        DataError: No, malformed or too large files, no events, too many rejected, a repeated id.
         ModelError: The existing store has another vocabulary.
         StorageError: Source or store cannot be reached.
         ClusterError: A task kills its process repeatedly.
@@ -101,18 +100,15 @@ def encode(
     request = _request_digest(settings, vocabulary, source_state)
     existing = find_manifest(store_uri, to_replace=True)
     if existing and existing.request == request:
-        logger.info("the store is up to date, nothing to prepare: %s", store_uri)
-        _remove_folder(join(store_uri, existing.data_folder, PENDING))
-        _check_rejected(existing, settings, store_uri, max_rejected_fraction)
+        _keep(existing, settings, store_uri, max_rejected_fraction)
         return EncodeReport(existing, True, time.monotonic() - started, listing.not_read)
 
-    vocabulary = vocabulary or load_or_train_vocabulary(
-        settings, store_uri, existing, listing.events
-    )
+    if vocabulary is None:
+        vocabulary = load_or_train_vocabulary(settings, store_uri, existing, listing.events)
     _check_vocabulary(existing, vocabulary, store_uri)
     data_folder = _create_data_folder(store_uri, request, vocabulary)
     first_folder = join(store_uri, data_folder)
-    settings = replace(settings, partitioning=_partitioning_of_files(settings, listing.events))
+    settings = _with_partitioning(settings, listing.events)
     source_shards = shards.build_shards(listing.events)
     pipeline = EncodePipeline(settings, first_folder, max_processes, machine_labels)
     pipeline = pipeline.with_type_names(source_shards, existing.type_names if existing else ())
@@ -123,27 +119,26 @@ def encode(
             raise
         # in another folder: tasks of the first attempt may still write to theirs
         data_folder = _create_data_folder(store_uri, request, vocabulary, division="joined")
-        pipeline = pipeline.in_folder(join(store_uri, data_folder))
-        totals = pipeline.run_joined(source_shards)
+        totals = pipeline.in_folder(join(store_uri, data_folder)).run_joined(source_shards)
     warn_unused_splits(settings, totals.declared_splits)
     manifest = totals.build_manifest(pipeline.settings, request, data_folder, vocabulary.hash)
     _check_rejected(manifest, settings, store_uri, max_rejected_fraction, totals.examples)
     manifest.save(store_uri)
-    _remove_folder(join(store_uri, data_folder, PENDING))
-    if first_folder != join(store_uri, data_folder):
-        _remove_folder(first_folder)
+    _remove_intermediate(first_folder, join(store_uri, data_folder))
     return EncodeReport(manifest, False, time.monotonic() - started, listing.not_read)
 
 
-def _partitioning_of_files(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> str:
-    """The value of ``partitioning``; ``file`` instead of ``auto`` where ids may begin anew.
+def _with_partitioning(
+    settings: EncodeSettings, files: Sequence[tuple[str, int]]
+) -> EncodeSettings:
+    """The settings, with ``file`` instead of ``auto`` where ids may begin anew.
 
     Sequences of different given splits often have the same ids; these must not be joined.
     """
     splits = {split_from_path(path) for path, _ in files} - {""}
     if settings.partitioning == AUTO and settings.split_by != "given" and len(splits) > 1:
-        return FILE
-    return settings.partitioning
+        return replace(settings, partitioning=FILE)
+    return settings
 
 
 def _request_digest(
@@ -198,8 +193,30 @@ def _check_vocabulary(existing: Manifest | None, vocabulary: Vocabulary, store_u
         )
 
 
+def _keep(
+    existing: Manifest, settings: EncodeSettings, store_uri: str, max_rejected_fraction: float
+) -> None:
+    """Keep a finished store with the same input and settings."""
+    logger.info("the store is up to date, nothing to prepare: %s", store_uri)
+    folder = join(store_uri, existing.data_folder)
+    _remove_intermediate(folder, folder)
+    _check_rejected(existing, settings, store_uri, max_rejected_fraction)
+
+
+def _remove_intermediate(first_folder: str, folder: str) -> None:
+    """Remove what a finished store does not need: intermediate files, and a first attempt.
+
+    Args:
+        first_folder: Data folder of the first attempt.
+        folder: Data folder of the store.
+    """
+    _remove_folder(join(folder, PENDING))
+    if first_folder != folder:
+        _remove_folder(first_folder)
+
+
 def _remove_folder(folder: str) -> None:
-    """Remove a folder of intermediate files, which the finished store does not need."""
+    """Remove a folder; a failure is only a warning."""
     try:
         if exists(folder):
             remove_folder(folder)

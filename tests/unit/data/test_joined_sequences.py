@@ -12,7 +12,7 @@ import mmtpp
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.core.events import EventSequence, Rejected
-from mmtpp.data.encode.encode import _partitioning_of_files
+from mmtpp.data.encode.encode import _with_partitioning
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.parse_files import ParsedShard
 from mmtpp.data.encode.pieces import PartitionedShard, partition_uri, read_bucket, write_pieces
@@ -152,9 +152,8 @@ def test_ids_of_given_splits_are_not_joined_by_themselves(
     partitioning: str, split_by: str, names: list[str], expected: str
 ):
     values = {**SETTINGS, "source_uri": "", "split_by": split_by, "partitioning": partitioning}
-    assert (
-        _partitioning_of_files(EncodeSettings(**values), [(name, 1) for name in names]) == expected
-    )
+    settings = _with_partitioning(EncodeSettings(**values), [(name, 1) for name in names])
+    assert settings.partitioning == expected
 
 
 @pytest.mark.parametrize("columns", [{"time": "t"}, {"time": "t", "sequence": ""}])
