@@ -61,8 +61,8 @@ class Run:
 def publish(folder: str, num_events: int, *, num_users: int, by_day: bool) -> None:
     """Write the events of users as CSV, in a file for each day or for each group of users.
 
-    A file holds the same number of events in both cases: with ``LARGER`` times the events, there
-    are so many times the files.
+    Files have the same size in all runs: ``LARGER`` times the events are in ``LARGER`` times as many
+    files.
     """
     for index, frame in enumerate(_frames(num_events, num_users=num_users, by_day=by_day)):
         write_bytes(join(folder, f"{index:05d}.csv"), frame.to_csv(index=False).encode())

@@ -254,7 +254,8 @@ def _missing_images(raw: RawDataset) -> int:
         posixpath.normpath(image)
         for sequence in raw.sequences
         for image in sequence.images
-        if image and ":" not in image  # images by URI or by their bytes are not in the listing
+        # images by URI, by their bytes or below another root are not in the listing
+        if image and ":" not in image and not image.startswith("/")
     }
     if not named:
         return 0

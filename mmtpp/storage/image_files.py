@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from mmtpp.core.errors import DataError, FileTooLargeError
 from mmtpp.storage.paths import join_inside, read_bytes
-from mmtpp.storage.web import read_https
+from mmtpp.storage.web import public_part, read_https
 
 _BYTES = "data:"  # begins the name of an image whose bytes are in the name, RFC 2397
 _SHOWN = 200
@@ -33,7 +33,7 @@ def locate_image(image: str, *, source_uri: str, roots: Sequence[str] = ()) -> s
             return _join_root(root, image.removeprefix(base))
     if "://" in image:
         raise DataError(
-            f"image {image[:_SHOWN]!r} is outside of the source folder",
+            f"image {describe_image(image)[:_SHOWN]!r} is outside of the source folder",
             where=source_uri,
             setting=f"source.image_roots = {list(roots)}; add the location of such images",
         )
@@ -46,7 +46,7 @@ def _join_root(root: str, relative: str) -> str:
         return join_inside(root, relative)
     path = urlsplit(f"https://host/{relative}").path
     if ".." in PurePosixPath(path.replace("%2e", ".").replace("%2E", ".")).parts:
-        raise DataError(f"path {relative[:_SHOWN]!r} leaves the location", where=root)
+        raise DataError(f"path {path[:_SHOWN]!r} leaves the location", where=root)
     return f"{root.rstrip('/')}/{relative}"
 
 
@@ -76,9 +76,9 @@ def name_of_bytes(data: bytes) -> str:
 
 
 def describe_image(image: str) -> str:
-    """The name of an image for messages, without the bytes it may hold."""
+    """The name of an image for messages, without the bytes, password or signature it may hold."""
     if not image.startswith(_BYTES):
-        return image
+        return public_part(image)
     return f"{image.partition(',')[0]},... ({len(image):,} characters)"
 
 

@@ -8,8 +8,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from urllib.parse import urlsplit
+from contextlib import suppress
+from urllib.parse import quote, urlsplit
 
 from mmtpp.core.errors import DataError, FileTooLargeError, MissingFileError, StorageError
 
@@ -17,6 +19,7 @@ ATTEMPTS = 4
 PAUSE_S = 0.5  # before the second attempt; it doubles
 TIMEOUT_S = 20.0  # of a whole answer
 CHUNK_BYTES = 2**16
+_NOT_ESCAPED = "%/:?#[]@!$&'()*+,;=~"
 
 
 def read_https(uri: str, *, max_bytes: int) -> bytes:
@@ -32,24 +35,37 @@ def read_https(uri: str, *, max_bytes: int) -> bytes:
         FileTooLargeError: The file has more than ``max_bytes``.
         StorageError: The server cannot be reached, or fails or is too slow repeatedly.
     """
-    parts = urlsplit(uri)
-    host = parts.hostname
-    if parts.scheme != "https" or not host or parts.username is not None:
-        raise DataError("not an address of a web server: https://HOST/PATH", where=_shown(uri))
-    path = parts.path or "/"
-    target = f"{path}?{parts.query}" if parts.query else path
+    host, port, target = _request_of(uri)
     for attempt in range(ATTEMPTS):
         try:
-            return _read_once(_Connection(host, parts.port or 443), target, uri, max_bytes)
+            return _read_once(_Connection(host, port), target, uri, max_bytes)
         except (OSError, http.client.HTTPException) as error:
             if attempt + 1 == ATTEMPTS:
                 raise StorageError(
                     f"cannot read the file in {ATTEMPTS} attempts: {error or type(error).__name__}",
-                    where=_shown(uri),
+                    where=public_part(uri),
                     cause="the server cannot be reached, is overloaded or has no valid certificate",
                 ) from error
         time.sleep(PAUSE_S * 2**attempt)
     raise AssertionError("unreachable")
+
+
+def _request_of(uri: str) -> tuple[str, int, str]:
+    """Host, port and target of the request for an address.
+
+    Raises:
+        DataError: The address is not one of a web server.
+    """
+    try:
+        parts = urlsplit(uri)
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port or 443
+    except ValueError:  # also the errors of the encoding
+        parts, host, port = None, "", 0
+    if parts is None or parts.scheme != "https" or not host or parts.username is not None:
+        raise DataError("not an address of a web server: https://HOST/PATH", where=public_part(uri))
+    # what is escaped stays as it is; blanks and letters beyond ASCII are escaped
+    path, query = (quote(part, safe=_NOT_ESCAPED) for part in (parts.path or "/", parts.query))
+    return host, port, f"{path}?{query}" if query else path
 
 
 class _Connection(http.client.HTTPSConnection):
@@ -58,6 +74,12 @@ class _Connection(http.client.HTTPSConnection):
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host, port, timeout=TIMEOUT_S)
         self._tls = ssl.create_default_context()
+
+    def abort(self) -> None:
+        """End the connection, from another thread: what waits for the server then fails."""
+        if self.sock is not None:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
 
     def connect(self) -> None:
         """Connect to the first public address of the host.
@@ -86,6 +108,10 @@ def is_public(address: str) -> bool:
 def _read_once(connection: _Connection, target: str, uri: str, max_bytes: int) -> bytes:
     """Read the answer to one request."""
     started = time.monotonic()
+    # a timeout of the socket bounds each wait, this the whole answer
+    deadline = threading.Timer(TIMEOUT_S, connection.abort)
+    deadline.daemon = True
+    deadline.start()
     try:
         connection.request("GET", target, headers={"Accept": "image/*", "User-Agent": "mmtpp"})
         answer = connection.getresponse()
@@ -95,23 +121,26 @@ def _read_once(connection: _Connection, target: str, uri: str, max_bytes: int) -
             cause = "redirects are not followed" if 300 <= answer.status < 400 else ""
             raise MissingFileError(
                 f"the server answers {answer.status} {answer.reason}",
-                where=_shown(uri),
+                where=public_part(uri),
                 cause=cause,
             )
         data = bytearray()
         while chunk := answer.read(CHUNK_BYTES):
             data += chunk
             if len(data) > max_bytes:
-                raise FileTooLargeError(f"more than {max_bytes} bytes", where=_shown(uri))
-            if time.monotonic() - started > TIMEOUT_S:
-                raise TimeoutError(f"no whole answer within {TIMEOUT_S:g} s")
+                raise FileTooLargeError(f"more than {max_bytes} bytes", where=public_part(uri))
+        if time.monotonic() - started > TIMEOUT_S:
+            raise TimeoutError(f"no whole answer within {TIMEOUT_S:g} s")
         if answer.length:
             raise http.client.IncompleteRead(b"", answer.length)
         return bytes(data)
     finally:
+        deadline.cancel()
         connection.close()
 
 
-def _shown(uri: str) -> str:
-    """The address without its query, which may hold a signature."""
-    return urlsplit(uri)._replace(query="", netloc=urlsplit(uri).hostname or "").geturl()
+def public_part(uri: str) -> str:
+    """The address without user and query, which may hold a password or a signature."""
+    head, separator, rest = uri.partition("?")[0].partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{head}{separator}{host.rpartition('@')[2]}{slash}{path}"

@@ -20,14 +20,14 @@ the unfinished tasks. The driver writes the manifest at the end.
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
 from mmtpp.core.errors import DataError, ModelError, StorageError
 from mmtpp.core.split import split_from_path
 from mmtpp.data.encode import shards
 from mmtpp.data.encode.encode_pipeline import EncodePipeline, RepeatedIdsError
-from mmtpp.data.encode.encode_settings import AUTO, FILE, EncodeSettings
+from mmtpp.data.encode.encode_settings import AUTO, EncodeSettings
 from mmtpp.data.encode.given_splits import check_given_splits, warn_unused_splits
 from mmtpp.data.encode.source_listing import list_event_files
 from mmtpp.data.encode.totals import json_digest
@@ -89,7 +89,8 @@ def encode(
         machine_labels: Ray labels of the machines that do the work; empty for any machine.
 
     Raises:
-        DataError: No, malformed or too large files, no events, too many rejected, a repeated id.
+        DataError: No files, a malformed or too large one, or too few events that are kept.
+        RepeatedIdsError: Ids repeat, and the events of a sequence are not joined.
         ModelError: The existing store has another vocabulary.
         StorageError: Source or store cannot be reached.
         ClusterError: A task kills its process repeatedly.
@@ -108,14 +109,14 @@ def encode(
     _check_vocabulary(existing, vocabulary, store_uri)
     data_folder = _create_data_folder(store_uri, request, vocabulary)
     first_folder = join(store_uri, data_folder)
-    settings = _with_partitioning(settings, listing.events)
+    may_join = _may_join(settings, listing.events)
     source_shards = shards.build_shards(listing.events)
     pipeline = EncodePipeline(settings, first_folder, max_processes, machine_labels)
     pipeline = pipeline.with_type_names(source_shards, existing.type_names if existing else ())
     try:
-        totals = pipeline.run(source_shards)
+        totals = pipeline.run(source_shards, may_join=may_join)
     except RepeatedIdsError:
-        if settings.partitioning != AUTO:
+        if not may_join:
             raise
         # in another folder: tasks of the first attempt may still write to theirs
         data_folder = _create_data_folder(store_uri, request, vocabulary, division="joined")
@@ -128,17 +129,16 @@ def encode(
     return EncodeReport(manifest, False, time.monotonic() - started, listing.not_read)
 
 
-def _with_partitioning(
-    settings: EncodeSettings, files: Sequence[tuple[str, int]]
-) -> EncodeSettings:
-    """The settings, with ``file`` instead of ``auto`` where ids may begin anew.
+def _may_join(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> bool:
+    """Whether events of one id in several files are joined: with ``auto``, unless ids begin anew.
 
     Sequences of different given splits often have the same ids; these must not be joined.
     """
-    splits = {split_from_path(path) for path, _ in files} - {""}
-    if settings.partitioning == AUTO and settings.split_by != "given" and len(splits) > 1:
-        return replace(settings, partitioning=FILE)
-    return settings
+    if settings.partitioning != AUTO or settings.split_by == "given":
+        return settings.partitioning == AUTO
+    if settings.columns is not None and settings.columns.split:
+        return False
+    return len({split_from_path(path) for path, _ in files} - {""}) < 2
 
 
 def _request_digest(

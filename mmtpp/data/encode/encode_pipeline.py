@@ -113,8 +113,13 @@ class EncodePipeline:
         write_bytes(uri, json.dumps(names).encode())
         return names
 
-    def run(self, shards: list[Shard]) -> Totals:
+    def run(self, shards: list[Shard], *, may_join: bool) -> Totals:
         """Run the unfinished tasks of all steps, and sum the counts of all shards.
+
+        Args:
+            shards: All shards of the source.
+            may_join: Whether the caller joins the files if ids repeat. The steps then stop as soon
+                as this shows, and a repeated ``run`` stops at once.
 
         Raises:
             RepeatedIdsError: Sequence ids repeat, and ``partitioning`` is not ``sequence``.
@@ -122,15 +127,16 @@ class EncodePipeline:
         if self.settings.partitioning == SEQUENCE:
             return self.run_joined(shards)
         marker = join(self._folder, REPEATED_IDS_FILE)
-        if exists(marker):  # a killed job has found it
+        if may_join and exists(marker):
             raise RepeatedIdsError("sequence ids repeat", where=self.settings.source_uri)
         totals = Totals(self.settings.seconds_per_unit)
         try:
-            self._run_steps(shards, ReadShard, totals)
+            self._run_steps(shards, ReadShard, totals, IdSamples() if may_join else None)
             if repeated := totals.repeated_ids():
                 raise self._repeated_ids_error(repeated)
         except RepeatedIdsError:
-            write_bytes(marker, b"{}")
+            if may_join:
+                write_bytes(marker, b"{}")
             raise
         return totals
 
@@ -154,7 +160,11 @@ class EncodePipeline:
         return totals
 
     def _run_steps(
-        self, shards: Sequence[Shard | Bucket], first_step: type, totals: Totals
+        self,
+        shards: Sequence[Shard | Bucket],
+        first_step: type,
+        totals: Totals,
+        ids: IdSamples | None = None,
     ) -> None:
         """Run the unfinished tasks of the steps that write the shards of the store.
 
@@ -162,6 +172,7 @@ class EncodePipeline:
             shards: Inputs of the first of these steps: shards of files, or buckets of sequences.
             first_step: ``ReadShard`` or ``JoinBucket``.
             totals: Sums to which the counts of all shards are added.
+            ids: Sequence ids to which those of the shards are added; None does not compare them.
         """
         done = self._file_names(COUNTS, ".json")
         finished = {shard.index for shard in shards if shard_file(shard.index, ".json") in done}
@@ -170,7 +181,7 @@ class EncodePipeline:
         for counts in self._read_all([join(COUNTS, shard_file(i, ".json")) for i in finished]):
             totals.add(json.loads(counts))
         unfinished = [shard for shard in shards if shard.index not in finished]
-        num_images = self._read_shards(unfinished, first_step, totals)
+        num_images = self._read_shards(unfinished, first_step, totals, ids)
         self._decode_images(num_images)
         self._finish_shards(num_images, totals)
 
@@ -262,12 +273,16 @@ class EncodePipeline:
             ) from error
 
     def _read_shards(
-        self, shards: Sequence[Shard | Bucket], first_step: type, totals: Totals
+        self,
+        shards: Sequence[Shard | Bucket],
+        first_step: type,
+        totals: Totals,
+        ids: IdSamples | None,
     ) -> dict[int, int]:
         """Run the first step, and count the images of each shard that needs the next steps.
 
         Raises:
-            RepeatedIdsError: Ids of several shards repeat, and ``partitioning = auto``.
+            RepeatedIdsError: ``ids`` shows an id that occurs more than once.
         """
         done = self._file_names(PENDING, ".json")
         read = [shard.index for shard in shards if shard_file(shard.index, ".json") in done]
@@ -279,16 +294,12 @@ class EncodePipeline:
         unread = [shard for shard in shards if shard.index not in num_images]
         unread.sort(key=lambda shard: -shard.num_bytes)  # a large file must not be the last
         sizes = {shard.index: shard.num_bytes for shard in unread}
-        reads_files = first_step is ReadShard
-        checks_ids = reads_files and self.settings.partitioning == AUTO
-        progress = ProgressBar(
-            "read" if reads_files else "join", total=sum(sizes.values()), unit="MB", scale=10**6
-        )
+        title = "read" if first_step is ReadShard else "join"
+        progress = ProgressBar(title, total=sum(sizes.values()), unit="MB", scale=10**6)
         items = [shard.task for shard in unread]
-        ids = IdSamples()
         num_events = 0
         for row in self.run_step(first_step, items, (self.settings, self._folder)):
-            if checks_ids and ids.add(json.loads(row["id_sample"])):
+            if ids is not None and ids.add(json.loads(row["id_sample"])):
                 progress.close()
                 raise RepeatedIdsError("sequence ids repeat", where=self.settings.source_uri)
             if row["counts"]:

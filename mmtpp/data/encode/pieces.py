@@ -5,7 +5,6 @@ streams for each bucket, its pieces and its rejected records, one bucket after t
 the next step reads its bucket in one request.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import pyarrow as pa
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.core.join import join_pieces
 from mmtpp.data.encode.parse_files import ParsedShard
+from mmtpp.data.encode.repeated_ids import hash_of_id
 from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.data.store.layout import PENDING, REJECTED_SCHEMA, shard_file
 from mmtpp.storage.paths import join, prefetch, read_range, write_bytes
@@ -150,7 +150,7 @@ def _pieces_uri(folder: str, shard: int) -> str:
 
 
 def _bucket_of(sequence_id: str, num_buckets: int) -> int:
-    return int.from_bytes(hashlib.sha256(sequence_id.encode()).digest()[:8]) % num_buckets
+    return int.from_bytes(hash_of_id(sequence_id)[:8]) % num_buckets
 
 
 def _pieces_table(content: ParsedShard) -> pa.Table:
@@ -158,9 +158,13 @@ def _pieces_table(content: ParsedShard) -> pa.Table:
     offsets = np.append(0, np.cumsum([len(sequence) for sequence in sequences])).astype(np.int32)
     lists = {
         "times": np.concatenate([np.zeros(0), *(sequence.times for sequence in sequences)]),
-        "types": np.concatenate([np.zeros(0, np.int16), *(each.types for each in sequences)]),
-        "texts": pa.array([text for each in sequences for text in each.texts], pa.string()),
-        "images": pa.array([image for each in sequences for image in each.images], pa.string()),
+        "types": np.concatenate(
+            [np.zeros(0, np.int16), *(sequence.types for sequence in sequences)]
+        ),
+        "texts": pa.array([text for sequence in sequences for text in sequence.texts], pa.string()),
+        "images": pa.array(
+            [image for sequence in sequences for image in sequence.images], pa.string()
+        ),
     }
     columns = {
         "sequence_id": [sequence.sequence_id for sequence in sequences],

@@ -17,7 +17,7 @@ def sample_ids(ids: Sequence[str]) -> list[int]:
     Args:
         ids: Ids of the sequences of a shard.
     """
-    hashes = [_hash_of(name) for name in ids]
+    hashes = [int.from_bytes(hash_of_id(name)[:7]) for name in ids]
     repeated = next((value for value, count in Counter(hashes).items() if count > 1), None)
     return sorted(hashes)[:SAMPLE_SIZE] if repeated is None else [repeated, repeated]
 
@@ -39,5 +39,6 @@ class IdSamples:
         return repeats
 
 
-def _hash_of(sequence_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(sequence_id.encode()).digest()[:7])
+def hash_of_id(sequence_id: str) -> bytes:
+    """The hash of a sequence id: 32 bytes, the same in every process."""
+    return hashlib.sha256(sequence_id.encode()).digest()

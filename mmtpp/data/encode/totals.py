@@ -12,6 +12,7 @@ from mmtpp.core.events import MAX_TYPES, Rejected
 from mmtpp.core.split import SPLITS, events_of_split
 from mmtpp.core.times.clock import Clock
 from mmtpp.data.encode.encode_settings import EncodeSettings
+from mmtpp.data.encode.repeated_ids import hash_of_id
 from mmtpp.data.encode.shard_columns import ShardColumns
 from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest
@@ -155,7 +156,7 @@ class Totals:
         self.sequences.update(shard["sequences_by_split"])
         self.events.update(shard["events_by_split"])
         self.types += np.asarray(shard["type_counts"], dtype=np.int64)
-        self._id_hashes.append(b"".join(map(_hash_of, shard["sequence_ids"])))
+        self._id_hashes.append(b"".join(map(_short_hash, shard["sequence_ids"])))
         # a sum does not depend on the distribution of sequences over shards
         self._content += sum(int(digest, 16) for digest in shard["digests"])
 
@@ -217,11 +218,11 @@ class Totals:
 
 def ids_with_hashes(shard: dict, hashes: set[bytes]) -> list[str]:
     """The sequence ids of a shard with these hashes."""
-    return [name for name in shard["sequence_ids"] if _hash_of(name) in hashes]
+    return [name for name in shard["sequence_ids"] if _short_hash(name) in hashes]
 
 
-def _hash_of(sequence_id: str) -> bytes:
-    return hashlib.sha256(sequence_id.encode()).digest()[:_ID_HASH_BYTES]
+def _short_hash(sequence_id: str) -> bytes:
+    return hash_of_id(sequence_id)[:_ID_HASH_BYTES]
 
 
 def json_digest(value: object) -> str:

@@ -12,13 +12,14 @@ import mmtpp
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.core.events import EventSequence, Rejected
-from mmtpp.data.encode.encode import _with_partitioning
+from mmtpp.data.encode.encode import _may_join
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.parse_files import ParsedShard
 from mmtpp.data.encode.pieces import PartitionedShard, partition_uri, read_bucket, write_pieces
 from mmtpp.data.encode.repeated_ids import SAMPLE_SIZE, IdSamples, sample_ids
 from mmtpp.data.encode.shards import build_bucket
 from mmtpp.data.prepare import prepare
+from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.storage.paths import read_bytes, read_range
 from tests.steps import SETTINGS
@@ -139,21 +140,28 @@ def test_samples_show_ids_that_two_shards_share():
     assert not IdSamples().add(sample_ids([]))
 
 
+DAYS, SPLITS = ["2024-01-01.csv", "2024-01-02.csv"], ["train.csv", "test.csv"]
+
+
 @pytest.mark.parametrize(
-    ("partitioning", "split_by", "names", "expected"),
+    ("partitioning", "split_by", "split_column", "names", "expected"),
     [
-        ("auto", "hash", ["2024-01-01.csv", "2024-01-02.csv"], "auto"),
-        ("auto", "hash", ["train.csv", "test.csv"], "file"),  # ids may begin anew in each
-        ("auto", "given", ["train.csv", "test.csv"], "auto"),  # the split becomes part of an id
-        ("sequence", "hash", ["train.csv", "test.csv"], "sequence"),
+        ("auto", "hash", "", DAYS, True),
+        ("auto", "hash", "", SPLITS, False),  # ids may begin anew in each
+        ("auto", "hash", "fold", DAYS, False),
+        ("auto", "time", "fold", DAYS, False),
+        ("auto", "given", "", SPLITS, True),  # the split becomes part of an id
+        ("auto", "given", "fold", DAYS, True),
+        ("file", "hash", "", DAYS, False),
     ],
 )
 def test_ids_of_given_splits_are_not_joined_by_themselves(
-    partitioning: str, split_by: str, names: list[str], expected: str
+    partitioning: str, split_by: str, split_column: str, names: list[str], expected: bool
 ):
+    columns = Columns("t", sequence="who", split=split_column)
     values = {**SETTINGS, "source_uri": "", "split_by": split_by, "partitioning": partitioning}
-    settings = _with_partitioning(EncodeSettings(**values), [(name, 1) for name in names])
-    assert settings.partitioning == expected
+    settings = EncodeSettings(**{**values, "columns": columns})
+    assert _may_join(settings, [(name, 1) for name in names]) == expected
 
 
 @pytest.mark.parametrize("columns", [{"time": "t"}, {"time": "t", "sequence": ""}])

@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -110,6 +111,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         data = _png()
+        if self.path == "/drip.png":
+            with suppress(OSError):
+                for letter in b"HTTP/1.1 200 OK" + b"x" * 40:
+                    self.wfile.write(bytes([letter]))
+                    time.sleep(0.1)
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -192,6 +199,40 @@ def test_faults_of_a_web_server(
     assert not any("elsewhere" in asked for asked in _Handler.asked)
 
 
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/a b.png", "/a%20b.png"),
+        ("/ä%20.png?x=ü&y=1", "/%C3%A4%20.png?x=%C3%BC&y=1"),
+        ("/a\r\nHost: other.png", "/aHost:%20other.png"),  # no header of its own
+    ],
+)
+def test_addresses_as_people_write_them(server: str, path: str, asked: str):
+    assert read_https(f"{server}{path}", max_bytes=10**6) == _png()
+    assert _Handler.asked == [asked]
+
+
+def test_a_server_that_sends_byte_after_byte_is_given_up(
+    server: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Each byte comes in time for the timeout of the socket, the answer does not."""
+    monkeypatch.setattr(web, "TIMEOUT_S", 0.6)
+    monkeypatch.setattr(web, "ATTEMPTS", 1)
+    started = time.monotonic()
+    with pytest.raises(StorageError):
+        read_https(f"{server}/drip.png", max_bytes=10**6)
+    assert time.monotonic() - started < 3
+
+
+def test_passwords_and_signatures_are_not_shown():
+    uri = "https://user:word@images.example/a.png?signature=secret"
+    assert describe_image(uri) == "https://images.example/a.png"
+    with pytest.raises(DataError) as caught:
+        locate_image(uri, source_uri="s3://raw")
+    assert "secret" not in str(caught.value)
+    assert "word" not in str(caught.value)
+
+
 def test_answers_are_bounded_in_size_and_time(server: str, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(FileTooLargeError, match="more than 100 bytes"):
         read_https(f"{server}/a.png", max_bytes=100)
@@ -235,6 +276,9 @@ def test_public_addresses(address: str, expected: bool):
         ("http://example.org/a.png", "not an address of a web server"),
         ("https:///a.png", "not an address of a web server"),
         ("https://user:word@example.org/a.png", "not an address of a web server"),
+        ("https://example.org:port/a.png", "not an address of a web server"),
+        ("https://[half/a.png", "not an address of a web server"),
+        (f"https://{'a' * 70}.org/a.png", "not an address of a web server"),
     ],
 )
 def test_addresses_that_are_not_asked(uri: str, message: str):
