@@ -88,6 +88,7 @@ bench-representation: setup ## events in a context, packing and their speed [dat
 
 bench-prepare: setup ## 5 M events and 50,000 frames from an S3 server to samples (half an hour) [data]
 	$(BIN)/python -m benchmarks.read_clients
+	$(BIN)/python -m benchmarks.read_tables
 	$(BIN)/python -m benchmarks.joined_files
 	$(BIN)/python -m benchmarks.prepare
 

@@ -61,7 +61,7 @@ class Run:
 def publish(folder: str, num_events: int, *, num_users: int, by_day: bool) -> None:
     """Write the events of users as CSV, in a file for each day or for each group of users.
 
-    Files have the same size in all runs: ``LARGER`` times the events are in ``LARGER`` times as many
+    Files have the same size in all runs: ``LARGER`` times the events are in as many times the
     files.
     """
     for index, frame in enumerate(_frames(num_events, num_users=num_users, by_day=by_day)):
