@@ -70,7 +70,7 @@ def publish(folder: str, num_events: int, *, num_users: int, by_day: bool) -> No
 
 def _frames(num_events: int, *, num_users: int, by_day: bool) -> Iterator[pd.DataFrame]:
     draw = np.random.default_rng(0)
-    num_files = NUM_DAYS * num_events // NUM_EVENTS
+    num_files = max(1, NUM_DAYS * num_events // NUM_EVENTS)
     frame = pd.DataFrame(
         {
             "user": draw.integers(0, num_users, num_events),

@@ -37,11 +37,12 @@ def files() -> dict[str, bytes]:
         }
     )
     frame["text"] = "a text about the event number " + frame["text"].astype(str)
-    parquet = io.BytesIO()
+    parquet, json_lines = io.BytesIO(), io.BytesIO()
     frame.to_parquet(parquet)
+    frame.to_json(json_lines, orient="records", lines=True)
     return {
         "events.csv": frame.to_csv(index=False).encode(),
-        "events.jsonl": frame.to_json(orient="records", lines=True).encode(),
+        "events.jsonl": json_lines.getvalue(),
         "events.parquet": parquet.getvalue(),
     }
 

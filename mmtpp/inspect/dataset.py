@@ -11,7 +11,6 @@ from mmtpp.config.schema import ModelSection, SourceSection, SplitSection
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
-from mmtpp.data.encode.encode_settings import AUTO as PARTITIONING_AUTO
 from mmtpp.data.encode.given_splits import unused_splits_warning
 from mmtpp.data.encode.raw_dataset import RawDataset, load_raw_dataset
 from mmtpp.data.encode.source_listing import IMAGE_SUFFIXES
@@ -187,14 +186,7 @@ def _hints(raw: RawDataset, source: SourceSection, split: SplitSection) -> list[
     num_refused, reason = _refused_images(raw, source.image_roots)
     if num_refused:
         hints.append(f"prepare rejects {num_refused:,} events for their images: {reason}")
-    divides = bool(source.columns.split) and split.by != "given"
-    if raw.num_joined and divides and source.partitioning == PARTITIONING_AUTO:
-        hints.append(
-            f"sequences with events in several files: {raw.num_joined:,}; prepare refuses them, "
-            "because ids may begin anew in each split of source.columns.split; set split.by = "
-            "given, or source.partitioning = sequence"
-        )
-    elif raw.num_joined:
+    if raw.num_joined:
         hints.append(
             f"sequences with events in several files: {raw.num_joined:,}; prepare joins them in "
             "order of time; set source.partitioning = sequence, which saves a first reading, or "

@@ -146,7 +146,7 @@ def test_a_joined_store_resumes_at_the_step_that_was_interrupted(
 def test_files_with_their_own_ids_are_read_once(cluster, tmp_path, monkeypatch):
     raw, target = tmp_path / "raw", str(tmp_path / "store")
     for name in ("one", "two"):
-        rows = [{"who": name, "at": at, "fold": "train"} for at in range(3)]
+        rows = [{"who": name, "at": at} for at in range(3)]
         write_rows(raw / f"{name}.csv", rows)
     changes = {
         "source.kind": "columns",
@@ -165,10 +165,9 @@ def test_files_with_their_own_ids_are_read_once(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(EncodePipeline, "run_step", recorded)
     assert prepare(make_config(**changes))["sequences_joined"] == 0
     assert "PartitionShard" not in steps
-    write_rows(raw / "three.csv", [{"who": "one", "at": 9, "fold": "train"}])
-    for refused in ({"source.partitioning": "file"}, {"source.columns.split": "fold"}):
-        for _ in range(2):  # the second job finds the shards of the first finished
-            message = r"(?s)1 sequence ids occur .* for example 'one'.*source\.partitioning = "
-            with pytest.raises(DataError, match=message):
-                prepare(make_config(**changes, **refused))
+    write_rows(raw / "three.csv", [{"who": "one", "at": 9}])
+    message = r"(?s)1 sequence ids occur .* for example 'one'.*source\.partitioning = "
+    for _ in range(2):  # the second job finds the shards of the first finished
+        with pytest.raises(DataError, match=message):
+            prepare(make_config(**changes, **{"source.partitioning": "file"}))
     assert load_manifest(target).sequences == 2  # the store is as it was

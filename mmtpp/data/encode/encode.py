@@ -136,8 +136,6 @@ def _may_join(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> boo
     """
     if settings.partitioning != AUTO or settings.split_by == "given":
         return settings.partitioning == AUTO
-    if settings.columns is not None and settings.columns.split:
-        return False
     return len({split_from_path(path) for path, _ in files} - {""}) < 2
 
 

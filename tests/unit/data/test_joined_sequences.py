@@ -19,7 +19,6 @@ from mmtpp.data.encode.pieces import PartitionedShard, partition_uri, read_bucke
 from mmtpp.data.encode.repeated_ids import SAMPLE_SIZE, IdSamples, sample_ids
 from mmtpp.data.encode.shards import build_bucket
 from mmtpp.data.prepare import prepare
-from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.storage.paths import read_bytes, read_range
 from tests.steps import SETTINGS
@@ -144,23 +143,19 @@ DAYS, SPLITS = ["2024-01-01.csv", "2024-01-02.csv"], ["train.csv", "test.csv"]
 
 
 @pytest.mark.parametrize(
-    ("partitioning", "split_by", "split_column", "names", "expected"),
+    ("partitioning", "split_by", "names", "expected"),
     [
-        ("auto", "hash", "", DAYS, True),
-        ("auto", "hash", "", SPLITS, False),  # ids may begin anew in each
-        ("auto", "hash", "fold", DAYS, False),
-        ("auto", "time", "fold", DAYS, False),
-        ("auto", "given", "", SPLITS, True),  # the split becomes part of an id
-        ("auto", "given", "fold", DAYS, True),
-        ("file", "hash", "", DAYS, False),
+        ("auto", "hash", DAYS, True),
+        ("auto", "hash", SPLITS, False),  # ids may begin anew in each
+        ("auto", "given", SPLITS, True),  # the split becomes part of an id
+        ("file", "hash", DAYS, False),
     ],
 )
 def test_ids_of_given_splits_are_not_joined_by_themselves(
-    partitioning: str, split_by: str, split_column: str, names: list[str], expected: bool
+    partitioning: str, split_by: str, names: list[str], expected: bool
 ):
-    columns = Columns("t", sequence="who", split=split_column)
     values = {**SETTINGS, "source_uri": "", "split_by": split_by, "partitioning": partitioning}
-    settings = EncodeSettings(**{**values, "columns": columns})
+    settings = EncodeSettings(**values)
     assert _may_join(settings, [(name, 1) for name in names]) == expected
 
 

@@ -205,11 +205,6 @@ def test_unusual_data_sets_are_measured(tmp_path: Path, capsys):
     joined = _inspect(tmp_path, str(raw), "--kind", "columns", *arguments)
     assert (joined["num_sequences"], set(joined["interval"])) == (1, {0.0})
     assert "sequences with events in several files: 1" in joined["hints"][1]
-    for name in ("mon", "tue"):
-        (raw / f"{name}.csv").write_text("t,id,kind,fold\n1,a,\x1b[31mred,train\n")
-    divided = [*arguments, "--set", "source.columns.split=fold"]
-    refused = _inspect(tmp_path, str(raw), "--kind", "columns", *divided)
-    assert any("prepare refuses them" in hint for hint in refused["hints"])
     arguments += ["--set", "source.partitioning=file"]
     report = _inspect(tmp_path, str(raw), "--kind", "columns", *arguments)
     assert (report["num_events"], report["interval"]) == (2, [])
