@@ -38,7 +38,7 @@ from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter
-from mmtpp.model.next_event_scores import RowForecaster
+from mmtpp.model.row_forecaster import RowForecaster
 
 RESULT = Path(__file__).with_suffix(".md")
 TARGETS, VIDEOS, SINGLE_TARGETS = 300, 3, 12

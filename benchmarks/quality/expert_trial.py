@@ -13,12 +13,12 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepared_store import load_store
-from mmtpp.evaluate.kinds.evaluated_expert import ForecastSettings, forecast_sequences
+from mmtpp.evaluate.kinds.evaluated_expert import ForecastAxes, forecast_sequences
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.expert.expert_folder import Expert
-from mmtpp.expert.expert_forecasts import GRID_FACTOR
+from mmtpp.expert.expert_forecasts import density_grid
+from mmtpp.expert.network_losses import Ranks
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
-from mmtpp.expert.scores import Ranks
 from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.expert_loop import build_expert, build_fit
@@ -76,11 +76,9 @@ class TrainedExpert:
         settings = SequenceSettings(
             held_out, trained_tasks.type_codes, self.expert.texts, self.expert.reads_images
         )
-        grid = trained_tasks.interval_range.grid(num_bytes=2).coarsened(GRID_FACTOR)
+        grid = density_grid(trained_tasks.interval_range)
         codes = np.asarray(trained_tasks.type_codes)
-        return forecast_sequences(
-            self.expert, read_sequences(settings), ForecastSettings(grid, codes)
-        )
+        return forecast_sequences(self.expert, read_sequences(settings), ForecastAxes(grid, codes))
 
 
 def train_expert(config: RunConfig, *, seed: int, max_updates: int) -> TrainedExpert:

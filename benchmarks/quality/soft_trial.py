@@ -26,7 +26,7 @@ from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.event_model import EventModel
 from mmtpp.soft.build_soft_model import build_soft_model
 from mmtpp.soft.soft_model import SoftModel
-from mmtpp.soft.soft_rollout import SoftForecaster
+from mmtpp.soft.soft_rollout import SoftDistributions
 from mmtpp.soft.soft_start import SoftStart
 from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks
 from mmtpp.train.step import train_step
@@ -147,7 +147,7 @@ def _forecast(
     manifest, vocabulary = open_store(config)
     grid = soft_tasks(manifest, train_settings).interval_range.grid(num_bytes=2)
     codes = np.asarray(model.settings.type_codes)
-    forecaster = SoftForecaster(model.eval(), vocabulary.type_ids(codes.tolist()))
+    forecaster = SoftDistributions(model.eval(), vocabulary.type_ids(codes.tolist()))
     move = batcher_of(config, vocabulary)
     tables = []
     for sample in _assembled(samples):

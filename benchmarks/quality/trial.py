@@ -34,7 +34,7 @@ from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.next_event_scores import RowForecaster
+from mmtpp.model.row_forecaster import RowForecaster
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.soft.soft_model import SoftModel
 from mmtpp.storage.manifest import Manifest, load_manifest

@@ -43,14 +43,14 @@ from mmtpp.model.loaded_model import LoadedModel
 from mmtpp.model.record import TrainedTasks, load_recorded_settings
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.predict.expert_next_event import (
-    ExpertForecastSettings,
-    ExpertNextEvent,
+    DensityForecastSettings,
+    ExpertNextEventForecaster,
     Origin,
     forecast_after,
 )
-from mmtpp.predict.next_event import Forecast, NextEvent, NextEventSettings
-from mmtpp.soft.soft_folder import load_soft_forecaster
-from mmtpp.soft.soft_rollout import SoftForecaster
+from mmtpp.predict.next_event import Forecast, NextEventForecaster, NextEventSettings
+from mmtpp.soft.soft_folder import load_soft_distributions
+from mmtpp.soft.soft_rollout import SoftDistributions
 from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.paths import as_uri
 
@@ -83,7 +83,7 @@ class Forecaster:
     trained_tasks: TrainedTasks
     model: LoadedModel | Expert
     gated: GatedExpert | None = None
-    soft: SoftForecaster | None = None
+    soft: SoftDistributions | None = None
     vocabulary: Vocabulary | None = None
 
     @classmethod
@@ -145,7 +145,7 @@ class Forecaster:
         source = model_location(model, "", precision=precision)
         loaded = LoadedModel.load(source, image_px=config.template.image_px)
         is_soft = description.kind == ModelKind.SOFT
-        soft = load_soft_forecaster(source, loaded) if is_soft else None
+        soft = load_soft_distributions(source, loaded) if is_soft else None
         return cls(path, config, trained_tasks, loaded, gated, soft)
 
     @property
@@ -306,15 +306,15 @@ class Forecaster:
     ) -> Forecast:
         vocabulary = self.vocabulary or load_model_vocabulary(self.path)
         past = _read_past(sequence, vocabulary, expert, self.trained_tasks.type_codes)
-        settings = ExpertForecastSettings(
+        settings = DensityForecastSettings(
             trained_tasks=self.trained_tasks, prediction=prediction, seed=seed
         )
-        return ExpertNextEvent(expert, settings)(sequence.sequence_id, past)
+        return ExpertNextEventForecaster(expert, settings)(sequence.sequence_id, past)
 
     def _forecast_with_soft_model(
         self,
         loaded: LoadedModel,
-        soft: SoftForecaster,
+        soft: SoftDistributions,
         sequence: EventSequence,
         config: RunConfig,
         seed: int,
@@ -333,7 +333,7 @@ class Forecaster:
             time=float(sequence.times[-1]),
             type_code=int(sequence.types[-1]),
         )
-        settings = ExpertForecastSettings(
+        settings = DensityForecastSettings(
             trained_tasks=self.trained_tasks, prediction=config.prediction, seed=seed
         )
         batch = loaded.batcher(history.row)
@@ -347,7 +347,7 @@ class Forecaster:
         grid = self.trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes)
         settings = template_of(config.sample_sections, seconds_per_unit=self.seconds_per_unit)
         template = Template(loaded.token_ids, settings, has_questions=True)
-        next_event = NextEvent(
+        forecast = NextEventForecaster(
             loaded,
             template,
             NextEventSettings(
@@ -365,7 +365,7 @@ class Forecaster:
         if (gated := self.gated) is not None:
             past = _read_past(sequence, loaded.vocabulary, gated.expert, gated.type_codes)
             seen = replace(seen, past=past)
-        return next_event(seen)
+        return forecast(seen)
 
     def _check_sequence(self, sequence: EventSequence) -> None:
         times, types = sequence.times, sequence.types

@@ -20,7 +20,7 @@ from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.evaluate.actors.answer_actor import AnswerScorer, AnswerScorerSettings
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.part_scores import PartScores
+from mmtpp.evaluate.evaluation_scores import EvaluationScores
 from mmtpp.evaluate.scores import metric_names
 from mmtpp.evaluate.scores.metrics import Estimate, Ratio, few_sequences_warning, mean_estimates
 from mmtpp.evaluate.scores.published import (
@@ -41,7 +41,7 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _BETWEEN_ITEMS = re.compile(r"[,;\uff0c\uff1b\u3001\n]|\band\b")
 
 
-def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) -> PartScores:
+def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) -> EvaluationScores:
     """Answer every question of the held-out split.
 
     Writes ``answers.parquet`` and, with confidence intervals, ``answers.json``.
@@ -70,7 +70,7 @@ def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) ->
         tree["note"] = note
     write_bytes(context.path("answers.json"), json.dumps(tree, indent=2).encode())
     metrics = {name: estimate.value for name, estimate in estimates.items()}
-    return PartScores(
+    return EvaluationScores(
         metrics=metrics | plan.long_texts.metrics("answers_"),
         tables={"answers": len(table), "answers_uri": uri},
     )

@@ -1,4 +1,4 @@
-"""What the parts of one evaluation share: settings, model, events and the folder of the results."""
+"""What the steps of one evaluation share: settings, model, events and the folder of the results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

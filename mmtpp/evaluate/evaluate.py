@@ -12,10 +12,10 @@ from mmtpp.data.prepared_store import load_store
 from mmtpp.evaluate.answers import evaluate_answers
 from mmtpp.evaluate.check_model import check_model
 from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.evaluation_scores import EvaluationScores, join_scores
 from mmtpp.evaluate.evaluation_start import identify_evaluation, start_evaluation
 from mmtpp.evaluate.forecasts import evaluate_forecasts
 from mmtpp.evaluate.likelihoods import evaluate_likelihoods
-from mmtpp.evaluate.part_scores import PartScores, join_parts
 from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join, read_bytes
@@ -59,31 +59,31 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> PartScores:
-    """Run the parts of the evaluation that the model can answer.
+def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> EvaluationScores:
+    """Evaluate what the model was trained for.
 
     Args:
         context: The evaluation.
         trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
     """
-    parts: list[PartScores] = []
+    scores: list[EvaluationScores] = []
     if trained_tasks is None or trained_tasks.trains_history:
-        parts.append(evaluate_likelihoods(context))
+        scores.append(evaluate_likelihoods(context))
     else:
         logger.info("the model was not trained on the tokens of events: they are not scored")
     if trained_tasks is None:
         logger.info("the model was not fine-tuned to forecast: only likelihoods are scored")
-        return join_parts(parts)
+        return join_scores(scores)
     tasks = set(trained_tasks.tasks)
     if tasks & set(EVENT_TASKS):
-        parts.append(evaluate_forecasts(context, trained_tasks))
+        scores.append(evaluate_forecasts(context, trained_tasks))
     if "qa" in tasks:
-        parts.append(evaluate_answers(context, trained_tasks))
-    return join_parts(parts)
+        scores.append(evaluate_answers(context, trained_tasks))
+    return join_scores(scores)
 
 
 def _track(
-    config: RunConfig, manifest: Manifest, scores: PartScores, run: RunIdentity
+    config: RunConfig, manifest: Manifest, scores: EvaluationScores, run: RunIdentity
 ) -> str | None:
     """Record the evaluation in MLflow and return the id of its run."""
     description = (

@@ -31,7 +31,7 @@ def identify_evaluation(config: RunConfig, job: str, store: PreparedStore) -> Ru
 def start_evaluation(
     config: RunConfig, store: PreparedStore, model: ModelDescription, run: RunIdentity
 ) -> EvaluationContext:
-    """Start Ray, and gather what the parts of the evaluation share.
+    """Start Ray, and gather what the steps of the evaluation share.
 
     Args:
         config: The whole configuration, with the model and the split that are scored.

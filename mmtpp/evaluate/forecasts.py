@@ -14,10 +14,10 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.evaluate.evaluation_scores import EvaluationScores
 from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.kinds.model_kinds import build_evaluated_model
-from mmtpp.evaluate.part_scores import PartScores
 from mmtpp.evaluate.report.figures import draw_report_figures, write_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import Estimates
@@ -38,7 +38,7 @@ REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
-class _Forecasts:
+class _ComparedForecasts:
     """Forecasts of the same targets by the model and by the baselines.
 
     Attributes:
@@ -52,7 +52,7 @@ class _Forecasts:
     baselines: Mapping[str, pa.Table]
 
 
-def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) -> PartScores:
+def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) -> EvaluationScores:
     """Forecast every target of the held-out split and compare with baselines.
 
     Writes ``targets.parquet``, ``metrics.json`` with confidence intervals, ``figures`` and
@@ -79,7 +79,7 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
     _write_estimates(context.path("metrics.json"), estimates, note)
     report_uri = context.path(REPORT_FILE)
     _write_report(model, forecasts, estimates, report_uri)
-    return PartScores(
+    return EvaluationScores(
         metrics=finite_values(estimates["model"]) | model.cut_text_counts(),
         baselines={
             f"{name}/{metric}": value
@@ -100,7 +100,7 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
 
 def _forecast(
     model: EvaluatedModel, held_out: Sequence[History], type_codes: tuple[int, ...]
-) -> _Forecasts:
+) -> _ComparedForecasts:
     """Forecast the targets; the baselines are fitted while the model scores.
 
     Writes ``targets.parquet``.
@@ -117,10 +117,12 @@ def _forecast(
     targets = model.forecast_targets()
     targets_uri = context.path("targets.parquet")
     write_table(targets_uri, targets)
-    return _Forecasts(targets, targets_uri, baseline_tasks.forecast_targets(targets))
+    return _ComparedForecasts(targets, targets_uri, baseline_tasks.forecast_targets(targets))
 
 
-def _estimate(context: EvaluationContext, forecasts: _Forecasts) -> dict[str, dict[str, Estimate]]:
+def _estimate(
+    context: EvaluationContext, forecasts: _ComparedForecasts
+) -> dict[str, dict[str, Estimate]]:
     """Metrics of ``model`` and of each baseline, times in seconds."""
     seconds, seed = context.manifest.seconds_per_unit, context.seed
     return {
@@ -139,7 +141,7 @@ def _write_estimates(uri: str, estimates: Estimates, note: str | None) -> None:
 
 
 def _write_report(
-    model: EvaluatedModel, forecasts: _Forecasts, estimates: Estimates, report_uri: str
+    model: EvaluatedModel, forecasts: _ComparedForecasts, estimates: Estimates, report_uri: str
 ) -> None:
     """Write the figures and the page.
 

@@ -18,7 +18,7 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.actors.likelihood_actor import WindowScorer, WindowScorerSettings
 from mmtpp.evaluate.baselines.code_baseline import BaselineCounts, IntervalCodeBaseline
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.evaluate.part_scores import PartScores
+from mmtpp.evaluate.evaluation_scores import EvaluationScores
 from mmtpp.evaluate.scores import metric_names
 from mmtpp.storage.parquet import write_table
 
@@ -53,7 +53,7 @@ class WindowScores:
         return cls(LossSums(nll, num_tokens), num_events, targets.sort_by(_SEQUENCE_AND_TIME))
 
 
-def evaluate_likelihoods(context: EvaluationContext) -> PartScores:
+def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
     """Score every event of the held-out split.
 
     Writes ``events.parquet``.
@@ -74,7 +74,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> PartScores:
     statistics = count_training_events(context.training)
     events_uri = context.path("events.parquet")
     write_table(events_uri, targets)
-    return PartScores(
+    return EvaluationScores(
         metrics={
             **loss_metrics(windows.losses, num_events=windows.num_events),
             **event_metrics(targets, context.manifest.seconds_per_unit),

@@ -12,7 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.gate import IntervalScores
-from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.forecasting.interval_forecasts import (
+    IntervalForecasts,
+    IntervalGrid,
+    IntervalRange,
+)
 from mmtpp.expert.interval_density import LogNormals
 from mmtpp.expert.network import ExpertNetwork
 
@@ -25,6 +29,11 @@ _TINY = 1e-12
 _CELLS_PER_PASS = 2**20  # cumulative probabilities of all components and edges
 
 FloatArray = NDArray[np.float64]
+
+
+def density_grid(interval_range: IntervalRange) -> IntervalGrid:
+    """Grid of the forecasts of an expert or of a soft model, from the range of the intervals."""
+    return interval_range.grid(num_bytes=2).coarsened(GRID_FACTOR)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.expert.image_features import IMAGE_FEATURES
 from mmtpp.expert.interval_density import IntervalScale
-from mmtpp.expert.marginal_scores import score_marginal
+from mmtpp.expert.marginal_losses import marginal_losses
 from mmtpp.expert.network import (
     TEXT_FEATURES,
     ExpertNetwork,
@@ -29,8 +29,8 @@ from mmtpp.expert.network import (
     NetworkSize,
     TrainingStatistics,
 )
+from mmtpp.expert.network_losses import ALONE, NetworkLosses, Ranks, mean_losses
 from mmtpp.expert.next_events import BatchOrder, EventBlocks, NextEvents
-from mmtpp.expert.scores import ALONE, Ranks, Scores, score
 
 _WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
 _AVERAGED_UPDATES = 200
@@ -182,8 +182,8 @@ class ExpertFit:
             networks.append(network.eval())
         return networks
 
-    def run_update(self) -> Scores:
-        """Update the present network once; return the scores of the batch over all ranks.
+    def run_update(self) -> NetworkLosses:
+        """Update the present network once; return the losses of the batch over all ranks.
 
         Raises:
             NonFiniteLossError: The loss of the batch is not finite; raised on every rank.
@@ -229,20 +229,20 @@ class ExpertFit:
                 cause="training diverged",
                 setting=f"expert.learning_rate = {settings.learning_rate:g}",
             )
-        return Scores(float(totals[0]), float(totals[1]), batch_size)
+        return NetworkLosses(float(totals[0]), float(totals[1]), batch_size)
 
-    def validate(self) -> Scores | None:
+    def validate(self) -> NetworkLosses | None:
         """Score the averaged weights, keep the best ones, and end the network when it is time.
 
         Returns:
-            Scores over the validation events of all ranks; None without validation events.
+            Losses over the validation events of all ranks; None without validation events.
         """
         progress = self.progress
-        scores = self._score_validation([self._averaged]) if self._validation is not None else None
+        losses = self._validation_losses([self._averaged]) if self._validation is not None else None
         best = progress.best_nll
-        if scores is None or best is None or scores.nll < best:
+        if losses is None or best is None or losses.nll < best:
             progress.worse = 0
-            progress.best_nll = scores.nll if scores else None
+            progress.best_nll = losses.nll if losses else None
             self._best = _copy(self._averaged.state_dict())
         else:
             progress.worse += 1
@@ -254,17 +254,17 @@ class ExpertFit:
             progress.best_nll = None
             if not self.is_finished:
                 self._begin_network()
-        return scores
+        return losses
 
-    def score_networks(self, networks: Sequence[ExpertNetwork]) -> Scores | None:
+    def validation_losses(self, networks: Sequence[ExpertNetwork]) -> NetworkLosses | None:
         """Score the mean of networks' distributions; None without validation events."""
-        return self._score_validation(networks) if self._validation is not None else None
+        return self._validation_losses(networks) if self._validation is not None else None
 
-    def score_marginal(self) -> Scores | None:
+    def marginal_losses(self) -> NetworkLosses | None:
         """Score the distribution of the training events; None without validation events."""
         if self._validation is None:
             return None
-        return score_marginal(self._training, self._validation, num_types=self._size.num_types)
+        return marginal_losses(self._training, self._validation, num_types=self._size.num_types)
 
     def tensors(self) -> Tensors:
         """The state of the training: all weights and the moments of the optimiser, by name."""
@@ -365,12 +365,12 @@ class ExpertFit:
         num_columns = self._size.num_columns if settings.memory_dropout else 0
         return Kept(wide, text, image, draw(num_columns, settings.memory_dropout))
 
-    def _score_validation(self, networks: Sequence[ExpertNetwork]) -> Scores:
+    def _validation_losses(self, networks: Sequence[ExpertNetwork]) -> NetworkLosses:
         assert self._validation is not None
         if len(self._validation.blocks) == 1 and self._held_out is None:
             self._held_out = self._validation.load(0)
         blocks = self._validation if self._held_out is None else [self._held_out]
-        return score(networks, blocks, self._ranks)
+        return mean_losses(networks, blocks, self._ranks)
 
 
 def training_statistics(training: EventBlocks) -> TrainingStatistics:

@@ -20,7 +20,7 @@ from mmtpp.core.representation.template import Template
 from mmtpp.model.batch import Batch
 from mmtpp.model.cached_history import CachedHistory, repeat_tokens
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.next_event_scores import NUM_FIRST_BYTES
+from mmtpp.model.row_forecaster import NUM_FIRST_BYTES
 
 FloatArray = NDArray[np.float64]
 

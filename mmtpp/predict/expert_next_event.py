@@ -10,7 +10,7 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.expert_folder import Expert
-from mmtpp.expert.expert_forecasts import GRID_FACTOR
+from mmtpp.expert.expert_forecasts import density_grid
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.rollout import ExpertRollout, Rollout
 from mmtpp.model.record import TrainedTasks
@@ -18,8 +18,8 @@ from mmtpp.predict.next_event import Forecast, named_futures, named_probabilitie
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpertForecastSettings:
-    """Settings of ``ExpertNextEvent``.
+class DensityForecastSettings:
+    """Settings of forecasts by densities, those of an expert or of a soft model.
 
     Attributes:
         trained_tasks: Types, unit of time and intervals of the training.
@@ -34,10 +34,10 @@ class ExpertForecastSettings:
     @property
     def grid(self) -> IntervalGrid:
         """Grid of the interval forecasts."""
-        return self.trained_tasks.interval_range.grid(num_bytes=2).coarsened(GRID_FACTOR)
+        return density_grid(self.trained_tasks.interval_range)
 
 
-class ExpertNextEvent:
+class ExpertNextEventForecaster:
     """Forecasts the event after the last event of a sequence.
 
     Args:
@@ -45,7 +45,7 @@ class ExpertNextEvent:
         settings: Settings of the forecasts.
     """
 
-    def __init__(self, expert: Expert, settings: ExpertForecastSettings) -> None:
+    def __init__(self, expert: Expert, settings: DensityForecastSettings) -> None:
         self._expert, self._settings = expert, settings
 
     def __call__(self, sequence_id: str, past: PastEvents) -> Forecast:
@@ -83,7 +83,7 @@ class Origin:
 
 
 def forecast_after(
-    origin: Origin, begin_rollout: Callable[[int], Rollout], settings: ExpertForecastSettings
+    origin: Origin, begin_rollout: Callable[[int], Rollout], settings: DensityForecastSettings
 ) -> Forecast:
     """Forecast the next event by densities, and futures if ``prediction`` asks for them.
 

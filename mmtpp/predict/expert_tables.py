@@ -8,7 +8,7 @@ from mmtpp.core.past.past_events import PastEvents
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.read_sequences import SequenceSettings, read_whole_sequences
-from mmtpp.predict.expert_next_event import ExpertForecastSettings, ExpertNextEvent
+from mmtpp.predict.expert_next_event import DensityForecastSettings, ExpertNextEventForecaster
 from mmtpp.predict.next_event import forecast_schema
 from mmtpp.runtime.block_tasks import map_blocks
 
@@ -20,7 +20,7 @@ NamedSequence = tuple[str, PastEvents]
 def expert_tables(
     expert_uri: str,
     samples: SampleSettings,
-    settings: ExpertForecastSettings,
+    settings: DensityForecastSettings,
     machine_labels: Mapping[str, str],
 ) -> Iterator[pa.Table]:
     """Forecast the next event of every sequence.
@@ -55,7 +55,7 @@ def expert_tables(
 
 
 def forecast_next_events(
-    expert: Expert, sequences: Sequence[NamedSequence], settings: ExpertForecastSettings
+    expert: Expert, sequences: Sequence[NamedSequence], settings: DensityForecastSettings
 ) -> pa.Table:
     """Forecast the next event of sequences.
 
@@ -67,7 +67,7 @@ def forecast_next_events(
     Returns:
         Table of ``forecast_schema``, one row for each sequence.
     """
-    forecast = ExpertNextEvent(expert, settings)
+    forecast = ExpertNextEventForecaster(expert, settings)
     levels = settings.prediction.quantiles
     records = [forecast(name, past).record(levels) for name, past in sequences]
     schema = forecast_schema(settings.trained_tasks, settings.prediction)

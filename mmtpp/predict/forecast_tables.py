@@ -15,11 +15,11 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.evaluate.model_sections import generation_settings, model_location
 from mmtpp.model.loaded_model import ModelLocation
 from mmtpp.model.record import TrainedTasks
-from mmtpp.predict.expert_next_event import ExpertForecastSettings
+from mmtpp.predict.expert_next_event import DensityForecastSettings
 from mmtpp.predict.expert_tables import expert_tables
 from mmtpp.predict.next_event import NextEventSettings
-from mmtpp.predict.next_event_actor import NextEventForecaster, NextEventForecasterSettings
-from mmtpp.predict.soft_next_event import SoftNextEventForecaster, SoftNextEventForecasterSettings
+from mmtpp.predict.next_event_actor import NextEventActor, NextEventActorSettings
+from mmtpp.predict.soft_next_event import SoftNextEventActor, SoftNextEventActorSettings
 from mmtpp.runtime.hardware import Hardware, choose_hardware
 from mmtpp.soft.soft_settings import with_memory
 
@@ -55,7 +55,7 @@ def _expert_tables(
     config: RunConfig, samples: SampleSettings, trained_tasks: TrainedTasks
 ) -> Iterator[pa.Table]:
     """Forecasts of a temporal expert."""
-    settings = ExpertForecastSettings(
+    settings = DensityForecastSettings(
         trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
     )
     return expert_tables(config.model.path, samples, settings, config.store.machine_labels)
@@ -70,13 +70,13 @@ def _soft_tables(
     """Forecasts of a soft model."""
     hardware, model = _hardware_and_model(config, store)
     samples = with_memory(replace(samples, supervision=FollowingEvent(())), model.scored_uri)
-    forecast = ExpertForecastSettings(
+    forecast = DensityForecastSettings(
         trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
     )
-    settings = SoftNextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
+    settings = SoftNextEventActorSettings(samples=samples, model=model, forecast=forecast)
     plan = make_plan(samples, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
-    return map_samples(plan, SoftNextEventForecaster, settings, pool, title="predict")
+    return map_samples(plan, SoftNextEventActor, settings, pool, title="predict")
 
 
 def _language_model_tables(
@@ -94,10 +94,10 @@ def _language_model_tables(
         generation=generation_settings(config.generation),
         seed=config.training.seed,
     )
-    settings = NextEventForecasterSettings(samples=samples, model=model, forecast=forecast)
+    settings = NextEventActorSettings(samples=samples, model=model, forecast=forecast)
     plan = make_plan(settings.samples, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
-    tables = map_samples(plan, NextEventForecaster, settings, pool, title="predict")
+    tables = map_samples(plan, NextEventActor, settings, pool, title="predict")
     return tables, plan.long_texts.counts()
 
 

@@ -17,8 +17,8 @@ from mmtpp.expert.future_partner import ExpertPartner
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.model.generation import GenerationSettings, TextGenerator
 from mmtpp.model.loaded_model import LoadedModel
-from mmtpp.model.next_event_scores import RowForecaster
 from mmtpp.model.record import TrainedTasks
+from mmtpp.model.row_forecaster import RowForecaster
 from mmtpp.model.sampling import Futures, FutureSampler
 
 FloatArray = NDArray[np.float64]
@@ -217,7 +217,7 @@ class SeenEvents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextEventSettings:
-    """Settings of ``NextEvent``.
+    """Settings of ``NextEventForecaster``.
 
     Attributes:
         trained_tasks: Tasks that the model was trained on.
@@ -234,7 +234,7 @@ class NextEventSettings:
     seed: int
 
 
-class NextEvent:
+class NextEventForecaster:
     """Forecasts the event after the last event of a sequence.
 
     Args:

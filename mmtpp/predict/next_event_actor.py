@@ -11,12 +11,17 @@ from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
 from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.expert.stored_past import StoredPast
-from mmtpp.predict.next_event import NextEvent, NextEventSettings, SeenEvents, forecast_schema
+from mmtpp.predict.next_event import (
+    NextEventForecaster,
+    NextEventSettings,
+    SeenEvents,
+    forecast_schema,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NextEventForecasterSettings(ModelActorSettings):
-    """Settings of ``NextEventForecaster``.
+class NextEventActorSettings(ModelActorSettings):
+    """Settings of ``NextEventActor``.
 
     Attributes:
         forecast: Settings of the forecasts.
@@ -25,14 +30,14 @@ class NextEventForecasterSettings(ModelActorSettings):
     forecast: NextEventSettings
 
 
-class NextEventForecaster(ModelActor):
+class NextEventActor(ModelActor):
     """Forecasts the event after the last event of sequences.
 
     Args:
         settings: Settings of the actor.
     """
 
-    def __init__(self, settings: NextEventForecasterSettings) -> None:
+    def __init__(self, settings: NextEventActorSettings) -> None:
         super().__init__(settings)
         template = settings.samples.build_template(self.loaded.token_ids)
         self._past: StoredPast | None = None
@@ -40,7 +45,7 @@ class NextEventForecaster(ModelActor):
         if settings.model.expert_uri:
             gated = load_gated_expert(settings.model.expert_uri)
             self._past = StoredPast(gated.expert, gated.type_codes, settings.samples.store)
-        self._forecast = NextEvent(self.loaded, template, settings.forecast, gated)
+        self._forecast = NextEventForecaster(self.loaded, template, settings.forecast, gated)
         self._prediction = settings.forecast.prediction
         self._schema = forecast_schema(settings.forecast.trained_tasks, self._prediction)
 

@@ -6,29 +6,29 @@ import pyarrow as pa
 
 from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActorSettings
 from mmtpp.evaluate.actors.soft_actors import SoftActor
-from mmtpp.predict.expert_next_event import ExpertForecastSettings, Origin, forecast_after
+from mmtpp.predict.expert_next_event import DensityForecastSettings, Origin, forecast_after
 from mmtpp.predict.next_event import forecast_schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SoftNextEventForecasterSettings(ModelActorSettings):
-    """Settings of ``SoftNextEventForecaster``.
+class SoftNextEventActorSettings(ModelActorSettings):
+    """Settings of ``SoftNextEventActor``.
 
     Attributes:
         forecast: Settings of the forecasts.
     """
 
-    forecast: ExpertForecastSettings
+    forecast: DensityForecastSettings
 
 
-class SoftNextEventForecaster(SoftActor):
+class SoftNextEventActor(SoftActor):
     """Forecasts the event after the last event of sequences.
 
     Args:
         settings: Settings of the actor.
     """
 
-    def __init__(self, settings: SoftNextEventForecasterSettings) -> None:
+    def __init__(self, settings: SoftNextEventActorSettings) -> None:
         super().__init__(settings)
         self._forecast = settings.forecast
         self._schema = forecast_schema(

@@ -13,7 +13,7 @@ from mmtpp.model.event_model import EventModel
 from mmtpp.model.folder import local_folder
 from mmtpp.model.loaded_model import LoadedModel, ModelLocation
 from mmtpp.soft.soft_model import SOFT_PREFIXES, SoftModel
-from mmtpp.soft.soft_rollout import SoftForecaster
+from mmtpp.soft.soft_rollout import SoftDistributions
 from mmtpp.soft.soft_settings import SETTINGS_FILE, load_soft_settings
 
 WEIGHTS_FILE = "soft.safetensors"
@@ -75,8 +75,8 @@ def load_soft_weights(model: SoftModel, folder: Path) -> None:
         ) from error
 
 
-def load_soft_forecaster(source: ModelLocation, loaded: LoadedModel) -> SoftForecaster:
-    """Load the forecaster of a soft model.
+def load_soft_distributions(source: ModelLocation, loaded: LoadedModel) -> SoftDistributions:
+    """Load the distributions of a soft model.
 
     Args:
         source: Location of the model.
@@ -90,7 +90,7 @@ def load_soft_forecaster(source: ModelLocation, loaded: LoadedModel) -> SoftFore
         model = load_soft_model(loaded.model, folder)
     model = model.to(loaded.batcher.device)
     type_ids = loaded.vocabulary.type_ids(model.settings.type_codes)
-    return SoftForecaster(model, type_ids)
+    return SoftDistributions(model, type_ids)
 
 
 def load_soft_model(event_model: EventModel, folder: Path) -> SoftModel:

@@ -23,8 +23,8 @@ from mmtpp.soft.soft_model import SoftModel
 FloatArray = NDArray[np.float64]
 
 
-class SoftForecaster:
-    """Forecasts what follows events, with the distributions computed in float32 on the CPU.
+class SoftDistributions:
+    """Distributions of what follows events, computed in float32 on the CPU.
 
     Args:
         model: Model in evaluation mode.
@@ -93,19 +93,19 @@ class SoftRollout(Rollout):
     """Forecasts the next event of futures that begin after the same past.
 
     Args:
-        forecaster: The forecaster.
+        distributions: Distributions of the model.
         history: Row of one segment, the newest events of the past.
         past: All events of the sequence up to the origin, with codes of types.
         num_futures: Number of futures, N.
     """
 
     def __init__(
-        self, forecaster: SoftForecaster, history: Batch, past: PastEvents, num_futures: int
+        self, distributions: SoftDistributions, history: Batch, past: PastEvents, num_futures: int
     ) -> None:
-        model = forecaster.model
+        model = distributions.model
         memory = model.settings.memory
         rows, state = memory_rows(memory, past)
-        self._forecaster, self._state = forecaster, state.repeat(num_futures)
+        self._distributions, self._state = distributions, state.repeat(num_futures)
         self._times = np.full(num_futures, state.last_time)
         with torch.inference_mode():
             self._cache = CachedHistory.build(model, history, num_futures)
@@ -117,7 +117,7 @@ class SoftRollout(Rollout):
 
     def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
         """(N,) one interval of each future, a whole number of ticks."""
-        tick = self._forecaster.model.settings.tick
+        tick = self._distributions.model.settings.tick
         return round_to_ticks(self.forecasts.sample_intervals(rng), tick)
 
     @torch.inference_mode()
@@ -130,19 +130,19 @@ class SoftRollout(Rollout):
         """
         self._times = self._times + intervals
         size = len(self._times)
-        codes = self._forecaster.codes_of(types)
+        codes = self._distributions.codes_of(types)
         no_texts, not_first = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.bool_)
         events = PastEvents(self._times, codes, no_texts, not_first)
-        memory = self._forecaster.model.settings.memory
+        memory = self._distributions.model.settings.memory
         rows, self._state = next_rows(memory, self._state, events)
-        vectors = self._forecaster.embed_sampled(rows, types)
+        vectors = self._distributions.embed_sampled(rows, types)
         self._forecast_after(self._cache.append_embeddings(vectors[:, None]), rows, codes)
 
     def _forecast_after(
         self, context: torch.Tensor, rows: NDArray[np.float32], codes: NDArray[np.integer]
     ) -> None:
         device = context.device
-        self.forecasts = self._forecaster.after(
+        self.forecasts = self._distributions.after(
             context,
             torch.as_tensor(rows, device=device),
             torch.as_tensor(codes.astype(np.int64), device=device),

@@ -21,7 +21,7 @@ from mmtpp.runtime.hardware import choose_hardware, worker_demand
 from mmtpp.runtime.machines import ResourceDemand, num_fitting
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.sweep_settings import Domain
-from mmtpp.sweep.trial_report import STEP
+from mmtpp.train.outcome import STEP
 
 
 def param_space(sweep: Sweep, *, is_grid: bool) -> dict[str, Any]:

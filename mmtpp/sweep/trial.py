@@ -33,6 +33,7 @@ from mmtpp.sweep.sweep_settings import TRAINING_JOBS
 from mmtpp.sweep.trial_report import TrialReport
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.train.launch import finetune, pretrain
+from mmtpp.train.outcome import has_outcome
 
 POINTER_FILE = "pointer.json"  # in a checkpoint of Ray Tune: the checkpoint of a Ray Train run
 TRIAL_FILE = "trial.json"  # metrics of an ended trial, in the folder of its first run
@@ -214,8 +215,8 @@ class _QueueReports(UserCallback):
     def after_report(self, run_context: Any, metrics: list, checkpoint: Any) -> None:
         """Handle a report; called in the controller of the Ray Train run."""
         rank_metrics = metrics[0]
-        # only the last report has the best step; it is reported after the run has been closed
-        if self._metric in rank_metrics and "best_step" not in rank_metrics:
+        # the last report goes to Ray Tune after the run has been closed
+        if self._metric in rank_metrics and not has_outcome(rank_metrics):
             name = checkpoint.path.rpartition("/")[2] if checkpoint else None
             self._queue.put(ValidationReport(rank_metrics, name))
 

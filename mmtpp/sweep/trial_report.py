@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-STEP = "step"  # schedulers compare trials at equal values of this key
+from mmtpp.train.outcome import STEP
+
 _FINISHED = "finished"  # only in the last report: 1 for a finished trial, 0 for a failed one
 _ERROR = "error"
 _RUN_NAME = "run_name"

@@ -1,6 +1,6 @@
-"""Checkpoints: the training state, one part per rank, and the progress of the run.
+"""Checkpoints: the training state, one file per rank, and the progress of the run.
 
-Training waits only until the parts are on the local disk. Ray merges and uploads them in the
+Training waits only until the files are on the local disk. Ray merges and uploads them in the
 background and calls the checkpoint complete only then, so a partial one is never chosen.
 """
 

@@ -183,14 +183,14 @@ class DeepSpeedEngine:
         return whole
 
     def save(self, folder: Path) -> None:
-        """Write this rank's part of a checkpoint; all ranks must call this."""
+        """Write this rank's file of a checkpoint; all ranks must call this."""
         self._state.save(folder)
 
     def load(self, folder: Path, *, num_updates: int) -> None:
         """Restore a checkpoint that any number of ranks wrote; all ranks must call this.
 
         Args:
-            folder: Folder with the parts of all ranks.
+            folder: Folder with the files of all ranks.
             num_updates: Number of updates made before it was written.
         """
         self._state.load(folder, num_updates=num_updates)

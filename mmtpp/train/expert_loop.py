@@ -31,6 +31,7 @@ from mmtpp.core.training.training_metrics import (
 )
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.network_losses import NetworkLosses, Ranks
 from mmtpp.expert.next_events import EventBlocks
 from mmtpp.expert.read_sequences import (
     count_events,
@@ -39,7 +40,6 @@ from mmtpp.expert.read_sequences import (
     without_images,
     without_words,
 )
-from mmtpp.expert.scores import Ranks, Scores
 from mmtpp.model.card import CARD_FILE
 from mmtpp.model.record import write_tasks
 from mmtpp.model.vocabulary import Vocabulary
@@ -53,6 +53,7 @@ from mmtpp.train.local_checkpoint import (
     report_checkpoint,
     write_local_checkpoint,
 )
+from mmtpp.train.outcome import STEP, Outcome
 from mmtpp.train.rank_sums import sum_over_ranks
 from mmtpp.train.rank_tracker import rank_tracker
 from mmtpp.train.worker_inputs import PROGRESS_FILE
@@ -95,9 +96,9 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         # a network takes a minute or two, so a lost machine costs no more
         if interruption.machine_leaves or fit.progress.network > network:
             with progress_log.outside_training("checkpoint"):
-                _save(fit, inputs, rank, to_report)
+                _save(fit, inputs, rank, {**to_report, STEP: float(fit.total_updates)})
         elif is_validated and inputs.reports_validation:
-            ray.train.report({**to_report, "step": float(fit.total_updates)})
+            ray.train.report({**to_report, STEP: float(fit.total_updates)})
     if fit.is_finished:
         expert = build_expert(fit, inputs)
         to_report = final_metrics(fit, expert)
@@ -105,7 +106,8 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         if rank == 0:
             warn_below_marginal(to_report, where=inputs.train_settings.samples.store.data_uri)
             write_expert(expert, inputs)
-    _save(fit, inputs, rank, to_report, wait=True)
+    outcome = Outcome(fit.total_updates, best_step=0, is_finished=fit.is_finished)
+    _save(fit, inputs, rank, to_report | outcome.as_metrics(), wait=True)
     tracker.detach()
 
 
@@ -208,7 +210,7 @@ class _ProgressLog:
         self._reset()
 
     def _reset(self) -> None:
-        self._scores: list[Scores] = []
+        self._losses: list[NetworkLosses] = []
         self._outside_s = {"validation": 0.0, "checkpoint": 0.0}
         self._started = time.monotonic()
 
@@ -219,16 +221,16 @@ class _ProgressLog:
         yield
         self._outside_s[activity] += time.monotonic() - started
 
-    def add(self, fit: ExpertFit, scores: Scores) -> None:
+    def add(self, fit: ExpertFit, losses: NetworkLosses) -> None:
         """Count an update."""
-        self._scores.append(scores)
-        if not self._every or len(self._scores) < self._every:
+        self._losses.append(losses)
+        if not self._every or len(self._losses) < self._every:
             return
-        num_events = sum(scores.num_events for scores in self._scores)
+        num_events = sum(losses.num_events for losses in self._losses)
         seconds = time.monotonic() - self._started
         metrics = {
             "train/joint_nll_nats_per_event": sum(
-                scores.nll * scores.num_events for scores in self._scores
+                losses.nll * losses.num_events for losses in self._losses
             )
             / num_events,
             "speed/events_per_s": num_events / (seconds - sum(self._outside_s.values())),
@@ -245,22 +247,22 @@ def _validate(fit: ExpertFit, tracker: Tracker) -> dict[str, float]:
     """Validate the present network; return the metrics to report, empty without validation."""
     network, update = fit.progress.network, fit.progress.update
     step = fit.total_updates
-    scores = fit.validate()
-    if scores is None:
+    losses = fit.validate()
+    if losses is None:
         return {}
     logger.info(
-        "network %d, update %d: validation NLL %.4f nats per event", network + 1, update, scores.nll
+        "network %d, update %d: validation NLL %.4f nats per event", network + 1, update, losses.nll
     )
-    metrics = _validation_metrics(scores)
+    metrics = _validation_metrics(losses)
     tracker.log_metrics(step, metrics)
     return metrics
 
 
-def _validation_metrics(scores: Scores) -> dict[str, float]:
+def _validation_metrics(losses: NetworkLosses) -> dict[str, float]:
     return {
-        VALIDATION_TIME_NLL: scores.interval_nll,
-        VALIDATION_JOINT_TYPE_NLL: scores.type_nll,
-        VALIDATION_JOINT_NLL: scores.nll,
+        VALIDATION_TIME_NLL: losses.interval_nll,
+        VALIDATION_JOINT_TYPE_NLL: losses.type_nll,
+        VALIDATION_JOINT_NLL: losses.nll,
     }
 
 
@@ -270,9 +272,9 @@ def final_metrics(fit: ExpertFit, expert: Expert) -> dict[str, float]:
         parameter.numel() for network in expert.networks for parameter in network.parameters()
     )
     metrics = {TRAINED_PARAMETERS: float(num_parameters)}
-    scores, marginal = fit.score_networks(expert.networks), fit.score_marginal()
-    if scores is not None and marginal is not None:
-        metrics |= {**_validation_metrics(scores), VALIDATION_MARGINAL_NLL: marginal.nll}
+    losses, marginal = fit.validation_losses(expert.networks), fit.marginal_losses()
+    if losses is not None and marginal is not None:
+        metrics |= {**_validation_metrics(losses), VALIDATION_MARGINAL_NLL: marginal.nll}
     return metrics
 
 
@@ -311,12 +313,6 @@ def _save(
     Raises:
         StorageError: The local disk is full, or the storage stayed unreachable.
     """
-    metrics = {
-        **metrics,
-        "step": float(fit.total_updates),
-        "best_step": 0.0,
-        "is_finished": float(fit.is_finished),
-    }
     checkpoint = None
     if rank == 0:
         checkpoint = write_local_checkpoint(

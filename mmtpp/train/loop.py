@@ -11,6 +11,7 @@ from mmtpp.core.representation.row import Row
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.runtime.logs import start_logging
 from mmtpp.train.checkpoint import TrainingProgress, save_checkpoint
+from mmtpp.train.outcome import STEP, Outcome
 from mmtpp.train.step import StepReport, train_step
 from mmtpp.train.trained_output import remove_other_bests, save_output
 from mmtpp.train.validation import validate
@@ -57,7 +58,7 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
             latest |= scores
             if training.validate_every:
                 progress = _keep_if_best(worker, progress, scores)
-            to_report = {**worker.constant_metrics, **latest, "step": float(progress.step)}
+            to_report = {**worker.constant_metrics, **latest, STEP: float(progress.step)}
 
         interruption = worker.interruptions.poll(worker.batcher.device)
         if interruption.stop_requested and not is_last:
@@ -70,21 +71,13 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
             elif to_report and inputs.reports_validation:
                 _report(worker, progress.step, to_report)
 
-    latest |= worker.constant_metrics | _outcome(progress, training.num_steps)
-    _save(worker, progress, latest, wait=True)
-    if progress.step == training.num_steps:
+    is_finished = progress.step == training.num_steps
+    outcome = Outcome(progress.step, progress.best_step, is_finished)
+    _save(worker, progress, latest | worker.constant_metrics | outcome.as_metrics(), wait=True)
+    if is_finished:
         _finish(worker, progress)
     else:
         _close(worker)
-
-
-def _outcome(progress: TrainingProgress, num_steps: int) -> dict[str, float]:
-    """The last report's fields from which the driver knows how the run ended."""
-    return {
-        "step": float(progress.step),
-        "best_step": float(progress.best_step),
-        "is_finished": float(progress.step == num_steps),
-    }
 
 
 def _is_due(step: int, every: int) -> bool:

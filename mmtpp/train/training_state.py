@@ -77,7 +77,7 @@ class TrainingState:
         self.init_states(0)
 
     def save(self, folder: Path) -> None:
-        """Write this rank's part, after at least one update."""
+        """Write this rank's file, after at least one update."""
         kept: dict[str, torch.Tensor] = {}
         rank_of = {name: index % self._num_ranks for index, name in enumerate(self._trained)}
 

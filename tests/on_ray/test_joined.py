@@ -113,7 +113,7 @@ def test_a_joined_store_resumes_at_the_step_that_was_interrupted(
 ):
     """The second job does not read the files again to find that ids repeat."""
     tasks: list[tuple[str, int]] = []
-    stop_after = {"JoinBucket": 1}
+    stop_after = {"JoinPartition": 1}
     original = EncodePipeline.run_step
 
     def recorded(self, step, items, arguments):
@@ -130,7 +130,7 @@ def test_a_joined_store_resumes_at_the_step_that_was_interrupted(
     with pytest.raises(KeyboardInterrupt):
         prepare(config)
     assert find_manifest(target) is None
-    steps = ("ReadShard", "PartitionShard", "JoinBucket")
+    steps = ("ReadShard", "PartitionShard", "JoinPartition")
     assert dict(tasks) == dict.fromkeys(steps, NUM_DAYS)
     tasks.clear()
     stop_after.clear()
@@ -138,7 +138,7 @@ def test_a_joined_store_resumes_at_the_step_that_was_interrupted(
     again = dict(tasks)
     assert "ReadShard" not in again
     assert again["PartitionShard"] == 0
-    assert 0 < again["JoinBucket"] < NUM_DAYS
+    assert 0 < again["JoinPartition"] < NUM_DAYS
     assert report["events_kept"] == len(_rows())
     assert load_manifest(target).sequences_joined > 0
 

@@ -23,12 +23,10 @@ from mmtpp.inspect.measure import measure
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder, write_bytes
 from mmtpp.train.launch import finetune, pretrain
+from tests.event_files import CAB_FILES, CAB_ROWS, EASYTPP_EVENTS, QA_PROMPT
 from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.settings import SOURCE, STORE, make_config
 from tests.tables import write_rows, xes_bytes
-from tests.unit.data.test_columns import FORMS, ROWS
-from tests.unit.data.test_danmaku_prompts import LINE
-from tests.unit.data.test_easytpp import EVENTS
 
 
 def test_prepare_accounts_for_every_event(store):
@@ -204,17 +202,19 @@ def test_other_source_formats_are_prepared(cluster, tmp_path, kind: str):
         "source.types": ["pickup", "dropoff"],
     }
     if kind == "columns":
-        (raw / "trips.parquet").write_bytes(FORMS["x/t.parquet"])
+        (raw / "trips.parquet").write_bytes(CAB_FILES["x/t.parquet"])
         settings["source.max_rejected_fraction"] = 0.5
     elif kind == "easytpp":
         del settings["source.types"]
-        (raw / "dev.pkl").write_bytes(pickle.dumps({"dim_process": 2, "dev": [EVENTS, EVENTS]}))
+        (raw / "dev.pkl").write_bytes(
+            pickle.dumps({"dim_process": 2, "dev": [EASYTPP_EVENTS, EASYTPP_EVENTS]})
+        )
     elif kind == "xes":
-        (raw / "log.xes.gz").write_bytes(gzip.compress(xes_bytes({"x": ROWS})))
+        (raw / "log.xes.gz").write_bytes(gzip.compress(xes_bytes({"x": CAB_ROWS})))
     else:
         del settings["source.types"]
         write_bytes(str(raw / "frames" / "1.jpg"), _jpeg())
-        (raw / "qa.jsonl").write_text("\n".join([json.dumps(LINE)] * 12))
+        (raw / "qa.jsonl").write_text("\n".join([json.dumps(QA_PROMPT)] * 12))
     report = prepare(make_config(**settings))
     sizes = {"columns": (3, 2), "easytpp": (4, 2), "danmaku_qa": (24, 12), "xes": (3, 2)}
     events, sequences = sizes[kind]

@@ -16,8 +16,8 @@ from mmtpp.core.representation.timecode import encode_intervals
 from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.next_event_scores import RowForecaster
-from tests.parity.test_branched import events_of, path_of, row_alone, row_of
+from mmtpp.model.row_forecaster import RowForecaster
+from tests.parity.branched_rows import events_of, path_of, row_alone, row_of
 from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()

@@ -9,7 +9,7 @@ from mmtpp.core.representation.branches import lay_out_branches
 from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.train.step import LabelWeights
-from tests.parity.test_branched import events_of, row_of
+from tests.parity.branched_rows import events_of, row_of
 from tests.parity.tiny import CELLS, random_row, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()

@@ -18,7 +18,7 @@ from mmtpp.model.event_model import EventModel, load_event_model, save_trained
 from mmtpp.model.lora import attach_lora
 from mmtpp.soft.soft_folder import load_soft_model, save_soft
 from mmtpp.soft.soft_model import SoftModel
-from mmtpp.soft.soft_rollout import SoftForecaster
+from mmtpp.soft.soft_rollout import SoftDistributions
 from mmtpp.soft.soft_settings import SoftSettings
 from tests.parity.tiny import IMAGE_PX, batcher, tiny_backbone, tiny_vocabulary
 
@@ -150,7 +150,7 @@ def test_later_events_change_nothing(model: SoftModel):
 
 def test_likelihoods_are_those_of_the_forecasts(model: SoftModel):
     row = make_row(TIMES, EVENTS)
-    forecaster = SoftForecaster(model, VOCABULARY.type_ids(TYPE_CODES))
+    forecaster = SoftDistributions(model, VOCABULARY.type_ids(TYPE_CODES))
     forecasts = forecaster.forecast_labels(batcher(VOCABULARY, blank_frame=False)(row))
     intervals = torch.from_numpy(EVENTS.intervals[1:].astype(np.float32))
     types = np.searchsorted(TYPE_CODES, EVENTS.types[1:])
@@ -186,7 +186,7 @@ def test_a_rollout_forecasts_as_a_row_with_the_same_events(model: SoftModel):
     times, events = make_without_texts()
     known, sampled = 40, 5
     past = PastEvents.from_sequence(times[:known], events.types[:known], np.zeros(known, int))
-    forecaster = SoftForecaster(model, VOCABULARY.type_ids(TYPE_CODES))
+    forecaster = SoftDistributions(model, VOCABULARY.type_ids(TYPE_CODES))
     move = batcher(VOCABULARY, blank_frame=False)
     history = move(make_row(times[:known], events.slice(0, known), start=10))
     rollout = forecaster.begin_rollout(history, past, 3)

@@ -11,7 +11,7 @@ from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.generation import GenerationSettings, TextGenerator
-from tests.parity.test_branched import events_of, row_alone, row_of
+from tests.parity.branched_rows import events_of, row_alone, row_of
 from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()

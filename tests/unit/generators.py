@@ -6,6 +6,14 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.representation.calendar_tokens import CALENDARS
+from mmtpp.core.representation.template import (
+    IMAGE_MODES,
+    RUN_ENCODINGS,
+    STYLES,
+    TemplateSettings,
+)
+from mmtpp.core.representation.timecode import TIME_BYTES
 from mmtpp.core.representation.tokens import TokenIds
 
 IDS = TokenIds(
@@ -73,3 +81,16 @@ def plain_events(size: int, *, intervals: np.ndarray | None = None, **columns: o
         times=np.arange(size, dtype=np.float64),
     )
     return replace(events, **columns)
+
+
+TEMPLATES = st.builds(
+    TemplateSettings,
+    style=st.sampled_from(STYLES),
+    images=st.sampled_from(IMAGE_MODES),
+    image_tokens=st.just(4),
+    time_bytes=st.sampled_from(TIME_BYTES),
+    run_encoding=st.sampled_from(RUN_ENCODINGS),
+    calendar=st.sampled_from(CALENDARS),
+    time_zone=st.sampled_from(["UTC", "Asia/Kolkata"]),
+)
+"""Settings of templates of every style."""

@@ -8,8 +8,8 @@
 
 Where the events of a sequence lie in several files, two steps replace ``ReadShard``:
 
-    PartitionShard  parse, check; write the pieces of sequences by bucket    a task: 16 MiB of files
-    JoinBucket      join the pieces of each sequence, tokenise               a task: a bucket
+    PartitionShard  parse, check; write pieces of sequences by partition     a task: 16 MiB of files
+    JoinPartition   join the pieces of each sequence, tokenise               a task: a partition
 
 Each step is a Ray Data job whose tasks run anywhere in the cluster. The output of a task depends
 only on its input. A task writes its files completely, and last the file that marks it as done. A

@@ -17,12 +17,12 @@ from mmtpp.core.errors import ClusterError, DataError, error_from_json
 from mmtpp.data.encode.decode_step import DecodeImages
 from mmtpp.data.encode.encode_settings import AUTO, SEQUENCE, EncodeSettings
 from mmtpp.data.encode.finish_step import FinishShard
-from mmtpp.data.encode.partition_step import JoinBucket, PartitionShard
-from mmtpp.data.encode.pieces import DONE, PIECES, BucketRange, PartitionedShard
+from mmtpp.data.encode.partition_step import JoinPartition, PartitionShard
+from mmtpp.data.encode.pieces import DONE, PIECES, PartitionedShard, PartitionRange
 from mmtpp.data.encode.read_step import ReadShard
 from mmtpp.data.encode.repeated_ids import IdSamples
 from mmtpp.data.encode.shard_output import ShardReading
-from mmtpp.data.encode.shards import Bucket, Shard, build_bucket
+from mmtpp.data.encode.shards import Partition, Shard, build_partition
 from mmtpp.data.encode.totals import Totals, ids_with_hashes
 from mmtpp.data.encode.type_names import CountTypes, choose_type_names
 from mmtpp.data.store.layout import COUNTS, IMAGES_PER_BLOCK, PENDING, block_file, shard_file
@@ -41,7 +41,7 @@ MAX_RETRIES = 8  # of a task whose process or machine dies
 READS_IN_FLIGHT = 16
 TYPES_FILE = "types.json"
 REPEATED_IDS_FILE = "repeated_ids.json"  # marks a folder in which ids were found to repeat
-MAX_BUCKETS = 4096
+MAX_PARTITIONS = 4096
 
 
 class RepeatedIdsError(DataError):
@@ -143,8 +143,8 @@ class EncodePipeline:
     def run_joined(self, shards: list[Shard]) -> Totals:
         """As ``run``, and join the events of a sequence that lie in several files.
 
-        The files of a shard are partitioned into as many buckets of sequences as there are shards.
-        Each bucket then is a shard of the store.
+        The sequences of all shards are divided into as many partitions as there are shards of
+        files. Each partition then is a shard of the store.
         """
         if self.settings.partitioning == AUTO:
             logger.warning(
@@ -155,13 +155,13 @@ class EncodePipeline:
                 self.settings.source_uri,
             )
         totals = Totals(self.settings.seconds_per_unit)
-        buckets = self._partition(shards, totals)
-        self._run_steps(buckets, JoinBucket, totals)
+        partitions = self._partition(shards, totals)
+        self._run_steps(partitions, JoinPartition, totals)
         return totals
 
     def _run_steps(
         self,
-        shards: Sequence[Shard | Bucket],
+        shards: Sequence[Shard | Partition],
         first_step: type,
         totals: Totals,
         ids: IdSamples | None = None,
@@ -169,8 +169,8 @@ class EncodePipeline:
         """Run the unfinished tasks of the steps that write the shards of the store.
 
         Args:
-            shards: Inputs of the first of these steps: shards of files, or buckets of sequences.
-            first_step: ``ReadShard`` or ``JoinBucket``.
+            shards: Inputs of the first of these steps: shards of files, or partitions of sequences.
+            first_step: ``ReadShard`` or ``JoinPartition``.
             totals: Sums to which the counts of all shards are added.
             ids: Sequence ids to which those of the shards are added; None does not compare them.
         """
@@ -185,28 +185,28 @@ class EncodePipeline:
         self._decode_images(num_images)
         self._finish_shards(num_images, totals)
 
-    def _partition(self, shards: list[Shard], totals: Totals) -> list[Bucket]:
-        """Partition the shards that are not partitioned yet, and collect the buckets of all."""
-        num_buckets = min(len(shards), MAX_BUCKETS)
+    def _partition(self, shards: list[Shard], totals: Totals) -> list[Partition]:
+        """Partition the shards that are not partitioned yet, and collect the partitions of all."""
+        num_partitions = min(len(shards), MAX_PARTITIONS)
         done = self._file_names(join(PENDING, PIECES), DONE)
         todo = [shard for shard in shards if shard_file(shard.index, DONE) not in done]
         todo.sort(key=lambda shard: -shard.num_bytes)
         sizes = {shard.index: shard.num_bytes for shard in todo}
         progress = ProgressBar("partition", total=sum(sizes.values()), unit="MB", scale=10**6)
         num_events = 0
-        arguments = (self.settings, self._folder, num_buckets)
+        arguments = (self.settings, self._folder, num_partitions)
         for row in self.run_step(PartitionShard, [shard.task for shard in todo], arguments):
             num_events += row["events"]
             progress.advance(sizes[row["shard"]], f"{num_events:,} events")
         progress.close()
-        ranges: list[list[BucketRange]] = [[] for _ in range(num_buckets)]
+        ranges: list[list[PartitionRange]] = [[] for _ in range(num_partitions)]
         names = [join(PENDING, PIECES, shard_file(shard.index, DONE)) for shard in shards]
         for text in self._read_all(names):
             partitioned = PartitionedShard.from_json(text)
             totals.add_reading(partitioned.counts, partitioned.declared_splits)
-            for bucket, bucket_range in enumerate(partitioned.ranges):
-                ranges[bucket].append(bucket_range)
-        return [build_bucket(index, of_bucket) for index, of_bucket in enumerate(ranges)]
+            for partition, partition_range in enumerate(partitioned.ranges):
+                ranges[partition].append(partition_range)
+        return [build_partition(index, of_partition) for index, of_partition in enumerate(ranges)]
 
     def _repeated_ids_error(self, repeated: set[bytes]) -> RepeatedIdsError:
         """The error for sequence ids that occur more than once, by their hashes."""
@@ -274,7 +274,7 @@ class EncodePipeline:
 
     def _read_shards(
         self,
-        shards: Sequence[Shard | Bucket],
+        shards: Sequence[Shard | Partition],
         first_step: type,
         totals: Totals,
         ids: IdSamples | None,

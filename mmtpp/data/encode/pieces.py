@@ -1,8 +1,8 @@
-"""Pieces of sequences between two steps: the events of one shard of files, by bucket.
+"""Pieces of sequences between two steps: the events of one shard of files, by partition.
 
-A bucket is a part of the sequences, chosen by a hash of their ids. A file of pieces has two Arrow
-streams for each bucket, its pieces and its rejected records, one bucket after the other, so that
-the next step reads its bucket in one request.
+A partition is a subset of the sequences, chosen by a hash of their ids. A file of pieces has two
+Arrow streams for each partition, its pieces and its rejected records, one partition after the
+other, so that the next step reads its partition in one request.
 """
 
 import json
@@ -39,8 +39,8 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 @dataclass(frozen=True, slots=True)
-class BucketRange:
-    """Bytes of a bucket in the file of a shard's pieces.
+class PartitionRange:
+    """Bytes of a partition in the file of a shard's pieces.
 
     Attributes:
         shard: Number of the shard.
@@ -57,15 +57,15 @@ class BucketRange:
 
 @dataclass(frozen=True, slots=True)
 class PartitionedShard:
-    """What a shard of files has for each bucket.
+    """What a shard of files has for each partition.
 
     Attributes:
-        ranges: Range of each bucket.
+        ranges: Range of each partition.
         counts: Counts of reading the files.
         declared_splits: Number of pieces of each split, according to the records of the files.
     """
 
-    ranges: list[BucketRange]
+    ranges: list[PartitionRange]
     counts: ReadCounts
     declared_splits: dict[str, int]
 
@@ -73,45 +73,45 @@ class PartitionedShard:
     def from_json(cls, text: str | bytes) -> "PartitionedShard":
         """Parse the content of the file that ``write_pieces`` writes last."""
         tree = json.loads(text)
-        ranges = [BucketRange(**bounds) for bounds in tree["ranges"]]
+        ranges = [PartitionRange(**bounds) for bounds in tree["ranges"]]
         return cls(ranges, ReadCounts(**tree["counts"]), tree["declared_splits"])
 
 
-def write_pieces(folder: str, shard: int, content: ParsedShard, *, num_buckets: int) -> None:
-    """Write the pieces of a shard by bucket, and last the file that marks it as done.
+def write_pieces(folder: str, shard: int, content: ParsedShard, *, num_partitions: int) -> None:
+    """Write the pieces of a shard by partition, and last the file that marks it as done.
 
     Args:
         folder: URI of the data folder.
         shard: Number of the shard.
         content: Content of the shard's files.
-        num_buckets: Number of buckets.
+        num_partitions: Number of partitions.
     """
     pieces = _pieces_table(content)
     rejected = pa.Table.from_pylist(
         [asdict(record) for record in content.rejected], REJECTED_SCHEMA
     )
-    parts = [_by_bucket(table, num_buckets) for table in (pieces, rejected)]
+    parts = [_by_partition(table, num_partitions) for table in (pieces, rejected)]
     streams: list[bytes] = []
-    ranges: list[BucketRange] = []
+    ranges: list[PartitionRange] = []
     start = 0
-    for bucket_pieces, bucket_rejected in zip(*parts, strict=True):
-        both = _stream(bucket_pieces), _stream(bucket_rejected)
+    for partition_pieces, partition_rejected in zip(*parts, strict=True):
+        both = _stream(partition_pieces), _stream(partition_rejected)
         middle = start + len(both[0])
         end = middle + len(both[1])
-        ranges.append(BucketRange(shard, start, middle, end))
+        ranges.append(PartitionRange(shard, start, middle, end))
         streams += both
         start = end
     write_bytes(_pieces_uri(folder, shard), b"".join(streams))
     tree = asdict(PartitionedShard(ranges, content.counts, dict(content.declared_splits)))
-    write_bytes(partition_uri(folder, shard), json.dumps(tree).encode())
+    write_bytes(partitioned_uri(folder, shard), json.dumps(tree).encode())
 
 
-def read_bucket(folder: str, ranges: Sequence[BucketRange]) -> ParsedShard:
-    """Read a bucket, and join the pieces of each sequence.
+def read_partition(folder: str, ranges: Sequence[PartitionRange]) -> ParsedShard:
+    """Read a partition, and join the pieces of each sequence.
 
     Args:
         folder: URI of the data folder.
-        ranges: Ranges of the bucket in all shards, in the order of their files.
+        ranges: Ranges of the partition in all shards, in the order of their files.
     """
     pieces: dict[str, list[EventSequence]] = {}
     paths: dict[str, list[str]] = {}
@@ -140,7 +140,7 @@ def read_bucket(folder: str, ranges: Sequence[BucketRange]) -> ParsedShard:
     )
 
 
-def partition_uri(folder: str, shard: int) -> str:
+def partitioned_uri(folder: str, shard: int) -> str:
     """The file that marks a shard of files as partitioned."""
     return join(folder, PENDING, PIECES, shard_file(shard, DONE))
 
@@ -149,8 +149,8 @@ def _pieces_uri(folder: str, shard: int) -> str:
     return join(folder, PENDING, PIECES, shard_file(shard, ".arrow"))
 
 
-def _bucket_of(sequence_id: str, num_buckets: int) -> int:
-    return int.from_bytes(hash_of_id(sequence_id)[:8]) % num_buckets
+def _partition_of(sequence_id: str, num_partitions: int) -> int:
+    return int.from_bytes(hash_of_id(sequence_id)[:8]) % num_partitions
 
 
 def _pieces_table(content: ParsedShard) -> pa.Table:
@@ -178,13 +178,14 @@ def _pieces_table(content: ParsedShard) -> pa.Table:
     return pa.table(columns, schema=PIECE_SCHEMA)
 
 
-def _by_bucket(table: pa.Table, num_buckets: int) -> Iterator[pa.Table]:
-    """The rows of each bucket, in their order."""
-    buckets = np.array(
-        [_bucket_of(name, num_buckets) for name in table["sequence_id"].to_pylist()], dtype=np.int64
+def _by_partition(table: pa.Table, num_partitions: int) -> Iterator[pa.Table]:
+    """The rows of each partition, in their order."""
+    partitions = np.array(
+        [_partition_of(name, num_partitions) for name in table["sequence_id"].to_pylist()],
+        dtype=np.int64,
     )
-    ordered = table.take(pa.array(np.argsort(buckets, kind="stable")))
-    edges = np.searchsorted(np.sort(buckets), np.arange(num_buckets + 1))
+    ordered = table.take(pa.array(np.argsort(partitions, kind="stable")))
+    edges = np.searchsorted(np.sort(partitions), np.arange(num_partitions + 1))
     for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         yield ordered.slice(start, end - start)
 
@@ -199,10 +200,12 @@ def _stream(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _load_tables(folder: str, ranges: Iterable[BucketRange]) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _load_tables(
+    folder: str, ranges: Iterable[PartitionRange]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Pieces and rejected records of each range."""
 
-    def load(part: BucketRange) -> tuple[pa.Table, pa.Table]:
+    def load(part: PartitionRange) -> tuple[pa.Table, pa.Table]:
         data = pa.py_buffer(read_range(_pieces_uri(folder, part.shard), part.start, part.end))
         size = part.middle - part.start
         return _table(data[:size], PIECE_SCHEMA), _table(data[size:], REJECTED_SCHEMA)

@@ -1,10 +1,10 @@
-"""Division of a source into the units of work of ``encode``: shards of files, or buckets."""
+"""Division of a source into the units of work of ``encode``: shards of files, or partitions."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
-from mmtpp.data.encode.pieces import BucketRange
+from mmtpp.data.encode.pieces import PartitionRange
 
 FILES_PER_SHARD = 128
 BYTES_PER_SHARD = 16 * 2**20
@@ -31,17 +31,17 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class Partition:
     """A part of the sequences, whose pieces one task joins to a shard of the store.
 
     Attributes:
-        index: Number of the bucket and of its shard in the store, from 0.
+        index: Number of the partition and of its shard in the store, from 0.
         ranges: Its ranges in the pieces of the shards of files, in the order of the files.
         num_bytes: Total size of its pieces.
     """
 
     index: int
-    ranges: list[BucketRange]
+    ranges: list[PartitionRange]
     num_bytes: int
 
     @property
@@ -68,12 +68,12 @@ def build_shards(files: Sequence[tuple[str, int]]) -> list[Shard]:
     return [*shards, Shard(len(shards), paths, size)]
 
 
-def build_bucket(index: int, ranges: Sequence[BucketRange]) -> Bucket:
-    """The bucket of these ranges; ranges without a byte are left out.
+def build_partition(index: int, ranges: Sequence[PartitionRange]) -> Partition:
+    """The partition of these ranges; ranges without a byte are left out.
 
     Args:
-        index: Number of the bucket.
+        index: Number of the partition.
         ranges: Its ranges in the pieces of all shards, in the order of the files.
     """
     kept = [part for part in ranges if part.end > part.start]
-    return Bucket(index, kept, sum(part.end - part.start for part in kept))
+    return Partition(index, kept, sum(part.end - part.start for part in kept))

@@ -32,7 +32,7 @@ PLAN_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _UsableEvents:
     """The events of a sequence that a split may use.
 
     Attributes:
@@ -58,12 +58,12 @@ def sequence_windows(
     Raises:
         DataError: An event is larger than the context, and may not be cut or has no text.
     """
-    part = _part(sequence, settings)
+    usable = _usable(sequence, settings)
     try:
-        windows, long_texts = _cut_and_truncate(part, settings, template)
+        windows, long_texts = _cut_and_truncate(usable, settings, template)
     except EventTooLongError as error:
         raise DataError(
-            f"sequence {sequence.sequence_id!r}: event {part.first + error.event + 1} takes "
+            f"sequence {sequence.sequence_id!r}: event {usable.first + error.event + 1} takes "
             f"{error.tokens} tokens, more than {error.budget}",
             where=f"{settings.store.data_uri}, {sequence.address.file}",
             cause="a single event does not fit the context"
@@ -72,17 +72,17 @@ def sequence_windows(
             f"template.max_text_tokens = {settings.max_text_tokens}, "
             f"window.long_events = {settings.long_events}",
         ) from error
-    columns = _columns(part, windows)
+    columns = _columns(usable, windows)
     if long_texts:
         note = {"long_texts": long_texts.as_json(), "sequence_id": sequence.sequence_id, "start": 0}
         columns = {name: [*values, note.get(name)] for name, values in columns.items()}
     return columns
 
 
-def _part(sequence: StoredSequence, settings: SampleSettings) -> _Part:
+def _usable(sequence: StoredSequence, settings: SampleSettings) -> _UsableEvents:
     span = usable_events(sequence, settings.split, settings.time_range)
     compression = settings.compression.for_sequence(sequence.sequence_id)
-    return _Part(
+    return _UsableEvents(
         sequence,
         events=compress(sequence.events.slice(span.first, span.end), compression),
         times=sequence.times[span.first : span.end],
@@ -91,11 +91,11 @@ def _part(sequence: StoredSequence, settings: SampleSettings) -> _Part:
     )
 
 
-def _columns(part: _Part, fitted: list[FittedWindow]) -> dict[str, list]:
+def _columns(usable: _UsableEvents, fitted: list[FittedWindow]) -> dict[str, list]:
     """Windows as columns of ``PLAN_SCHEMA``."""
-    sequence, first = part.sequence, part.first
+    sequence, first = usable.sequence, usable.first
     windows = [window.window for window in fitted]
-    marks = [part.events.similar[window.start : window.end] for window in windows]
+    marks = [usable.events.similar[window.start : window.end] for window in windows]
     count = len(windows)
     return {
         "problem": [""] * count,
@@ -118,25 +118,25 @@ def _columns(part: _Part, fitted: list[FittedWindow]) -> dict[str, list]:
 
 
 def _cut_and_truncate(
-    part: _Part, settings: SampleSettings, template: Template
+    usable: _UsableEvents, settings: SampleSettings, template: Template
 ) -> tuple[list[FittedWindow], LongTexts]:
-    """Cut a part into windows, truncating texts if needed.
+    """Cut the usable events into windows, truncating texts if needed.
 
     Also return what was truncated or left out.
 
     Raises:
         EventTooLongError: An event does not fit, and may not be cut or has no text.
     """
-    sequence, max_tokens = part.sequence, settings.max_tokens
-    events = truncate_texts(part.events, settings.max_text_tokens or None)
+    sequence, max_tokens = usable.sequence, settings.max_tokens
+    events = truncate_texts(usable.events, settings.max_text_tokens or None)
 
     def cut(events: Events) -> list[Window]:
         return cut_sequence(
             events,
-            part.times,
+            usable.times,
             supervision=settings.supervision,
             template=template,
-            first_target=part.first_target,
+            first_target=usable.first_target,
             max_tokens=max_tokens,
             overlap_fraction=settings.overlap_fraction,
         )
@@ -159,10 +159,10 @@ def _cut_and_truncate(
         )
     fitted += with_questions
     long_texts = find_long_texts(
-        part.events,
+        usable.events,
         fitted,
         sequence_id=sequence.sequence_id,
-        first=part.first,
+        first=usable.first,
         max_text_tokens=settings.max_text_tokens,
     )
     names = [f"sequence {sequence.sequence_id!r}, question {index + 1}" for index in left_out]

@@ -9,8 +9,8 @@ from mmtpp.data.store.stored_sequence import Address
 from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
 from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.model.generation import GenerationSettings, TextGenerator
-from mmtpp.model.next_event_scores import RowForecaster
 from mmtpp.model.record import TrainedTasks
+from mmtpp.model.row_forecaster import RowForecaster
 
 ANSWER_SCHEMA = pa.schema(
     [

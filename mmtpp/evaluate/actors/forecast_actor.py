@@ -17,7 +17,7 @@ from mmtpp.evaluate.scores.targets import TARGET_SCHEMA, target_table
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES, text_scores
 from mmtpp.expert.gated_expert import load_gated_expert
 from mmtpp.model.generation import GenerationSettings, TextGenerator
-from mmtpp.model.next_event_scores import RowForecaster, TextScores
+from mmtpp.model.row_forecaster import RowForecaster, TextLikelihoods
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class TargetScorer(ModelActor):
             return targets
         return self._with_texts(targets, sample.row, forecasts.text)
 
-    def _with_texts(self, targets: pa.Table, row: Row, scores: TextScores) -> pa.Table:
+    def _with_texts(self, targets: pa.Table, row: Row, scores: TextLikelihoods) -> pa.Table:
         """Write the texts of the drawn targets and add them to the table."""
         assert row.questions is not None
         assert row.branches is not None

@@ -17,7 +17,7 @@ from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActor, ModelAct
 from mmtpp.evaluate.scores.density_targets import density_columns
 from mmtpp.evaluate.scores.targets import complete_targets, event_columns
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
-from mmtpp.soft.soft_folder import load_soft_forecaster
+from mmtpp.soft.soft_folder import load_soft_distributions
 from mmtpp.soft.soft_rollout import SoftRollout
 
 
@@ -34,7 +34,7 @@ class SoftActor(ModelActor):
 
     def __init__(self, settings: ModelActorSettings) -> None:
         super().__init__(settings)
-        self.forecaster = load_soft_forecaster(settings.model, self.loaded)
+        self.forecaster = load_soft_distributions(settings.model, self.loaded)
         self.codes = np.asarray(self.forecaster.model.settings.type_codes, dtype=np.int16)
         self._reader = StoreReader(settings.samples.store)
 

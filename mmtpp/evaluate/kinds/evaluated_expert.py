@@ -17,7 +17,7 @@ from mmtpp.evaluate.kinds.expert_horizon import sample_sequences
 from mmtpp.evaluate.scores.density_targets import density_columns
 from mmtpp.evaluate.scores.targets import complete_targets
 from mmtpp.expert.expert_folder import Expert, load_expert
-from mmtpp.expert.expert_forecasts import GRID_FACTOR, ExpertForecasts
+from mmtpp.expert.expert_forecasts import ExpertForecasts, density_grid
 from mmtpp.expert.expert_futures import FutureSettings
 from mmtpp.expert.next_events import NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
@@ -27,7 +27,7 @@ EVENTS_PER_TASK = 20_000  # about, in whole sequences
 
 
 @dataclass(frozen=True, slots=True)
-class ForecastSettings:
+class ForecastAxes:
     """What every task needs besides sequences.
 
     Attributes:
@@ -44,12 +44,12 @@ class EvaluatedExpert(EvaluatedModel):
 
     def _target_tables(self) -> Iterable[pa.Table]:
         codes = self.trained_tasks.type_codes
-        grid = self.trained_tasks.interval_range.grid(num_bytes=2).coarsened(GRID_FACTOR)
+        grid = density_grid(self.trained_tasks.interval_range)
         return map_blocks(
             forecast_sequences,
             self._expert,
             sequence_blocks(self._sequences),
-            ForecastSettings(grid, np.asarray(codes)),
+            ForecastAxes(grid, np.asarray(codes)),
             machine_labels=self.context.task_labels,
             title="evaluate: forecasts",
         )
@@ -98,7 +98,7 @@ def sequence_blocks(sequences: Sequence[ScoredSequence]) -> list[list[ScoredSequ
 
 
 def forecast_sequences(
-    expert: Expert, sequences: Sequence[ScoredSequence], settings: ForecastSettings
+    expert: Expert, sequences: Sequence[ScoredSequence], settings: ForecastAxes
 ) -> pa.Table:
     """Forecast the targets of sequences, ``targets.TARGET_SCHEMA``.
 

@@ -16,7 +16,7 @@ from mmtpp.evaluate.actors.soft_actors import (
     SoftTargetScorerSettings,
 )
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
-from mmtpp.expert.expert_forecasts import GRID_FACTOR
+from mmtpp.expert.expert_forecasts import density_grid
 from mmtpp.expert.expert_futures import FutureSettings
 from mmtpp.soft.soft_settings import with_memory
 
@@ -31,7 +31,7 @@ class EvaluatedSoftModel(EvaluatedModel):
         settings = SoftTargetScorerSettings(
             samples=samples,
             model=context.model,
-            grid=self.trained_tasks.interval_range.grid(num_bytes=2).coarsened(GRID_FACTOR),
+            grid=density_grid(self.trained_tasks.interval_range),
         )
         plan = make_plan(samples, context.vocabulary.token_ids())
         return map_samples(

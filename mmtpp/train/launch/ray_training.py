@@ -29,6 +29,7 @@ from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.hub import is_hub
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import RunIdentity
+from mmtpp.train.outcome import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -111,15 +112,16 @@ def train_on_workers(
     except TrainingFailedError as error:
         tracker.log_text("error.txt", str(error))
         raise _cause(error, settings, run_uri) from error
-    metrics = {key: value for key, value in report.items() if isinstance(value, float)}
-    steps, best_step = int(metrics.pop("step")), int(metrics.pop("best_step"))
-    if not metrics.pop("is_finished"):
+    outcome, metrics = Outcome.from_report(
+        {key: value for key, value in report.items() if isinstance(value, float)}
+    )
+    if not outcome.is_finished:
         raise StoppedError(
-            f"stopped after step {steps}; a checkpoint is saved",
+            f"stopped after step {outcome.step}; a checkpoint is saved",
             where=run_uri,
             cause="SIGTERM, which `ray job stop` sends; run the same command again to resume",
         )
-    return FinishedTraining(steps, best_step, metrics)
+    return FinishedTraining(outcome.step, outcome.best_step, metrics)
 
 
 def _build_trainer(

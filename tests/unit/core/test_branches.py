@@ -21,8 +21,7 @@ from mmtpp.core.representation.similar_runs import find_similar_runs
 from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.core.representation.tokens import Modality
-from tests.unit.core.test_template import settings
-from tests.unit.generators import IDS, events, plain_events
+from tests.unit.generators import IDS, TEMPLATES, events, plain_events
 
 ALL = EVENT_TASKS
 
@@ -108,7 +107,7 @@ def _row(laid: BranchedTokens) -> Row:
     )
 
 
-@given(settings, events(min_size=2, max_size=9), st.integers(1, 60))
+@given(TEMPLATES, events(min_size=2, max_size=9), st.integers(1, 60))
 def test_a_branch_sees_what_its_row_alone_would_hold(
     chosen: TemplateSettings, sequence: Events, size: int
 ):
@@ -140,7 +139,7 @@ def test_a_branch_sees_what_its_row_alone_would_hold(
         assert positions[:, seen].tolist() == alone.tolist()
 
 
-@given(settings, events(min_size=2, max_size=9))
+@given(TEMPLATES, events(min_size=2, max_size=9))
 def test_costs_are_enough_and_exact_without_compression(chosen: TemplateSettings, sequence: Events):
     template = Template(IDS, chosen, has_questions=True)
     for tasks in (ALL, ("type",), ("time",), ("joint", "text")):
@@ -153,7 +152,7 @@ def test_costs_are_enough_and_exact_without_compression(chosen: TemplateSettings
                 assert taken == costs[target]
 
 
-@given(settings, events(min_size=2, max_size=9))
+@given(TEMPLATES, events(min_size=2, max_size=9))
 def test_forecasts_add_a_token_for_each_first_byte_and_omit_answers_to_type_questions(
     chosen: TemplateSettings, sequence: Events
 ):
@@ -170,7 +169,7 @@ def test_forecasts_add_a_token_for_each_first_byte_and_omit_answers_to_type_ques
             assert len(forecast.tokens.ids) == len(trained.tokens.ids) + added - omitted
 
 
-@given(settings, events(min_size=2, max_size=9))
+@given(TEMPLATES, events(min_size=2, max_size=9))
 def test_expansions_see_the_question_alone(chosen: TemplateSettings, sequence: Events):
     template = Template(IDS, chosen, has_questions=True)
     targets = list(range(1, len(sequence) + 1))  # the last asks about the event to come
@@ -188,7 +187,7 @@ def test_expansions_see_the_question_alone(chosen: TemplateSettings, sequence: E
             assert np.flatnonzero(mask[place]).tolist() == [*seen.tolist(), place]
 
 
-@given(settings, events(min_size=2, max_size=12))
+@given(TEMPLATES, events(min_size=2, max_size=12))
 def test_the_history_is_causal_and_ignores_the_branches(chosen: TemplateSettings, sequence: Events):
     laid = lay_out_branches(Template(IDS, chosen), sequence, [len(sequence) - 1], tasks=ALL)
     size = int((laid.branches.branch == HISTORY).sum())
@@ -196,7 +195,7 @@ def test_the_history_is_causal_and_ignores_the_branches(chosen: TemplateSettings
     assert laid.branches.visible[:size].tolist() == list(range(1, size + 1))
 
 
-@given(settings, events(min_size=3, max_size=12), st.data())
+@given(TEMPLATES, events(min_size=3, max_size=12), st.data())
 def test_answers_frames_and_modalities(chosen: TemplateSettings, sequence: Events, data):
     template = Template(IDS, chosen)
     targets = data.draw(
@@ -264,7 +263,7 @@ def test_an_unknown_task_is_refused():
         lay_out_branches(template, plain_events(4), [1], tasks=["mood"])
 
 
-@given(settings, events(min_size=1, max_size=9))
+@given(TEMPLATES, events(min_size=1, max_size=9))
 def test_the_row_before_a_question_is_its_history_alone(chosen: TemplateSettings, sequence: Events):
     template = Template(IDS, chosen, has_questions=True)
     laid = lay_out_branches(template, sequence, [len(sequence)], tasks=["time"], first_bytes=[63])
@@ -278,7 +277,7 @@ def test_the_row_before_a_question_is_its_history_alone(chosen: TemplateSettings
     assert plain.image_frame.tolist() == expected.tolist()
 
 
-@given(settings, events(min_size=1, max_size=6), st.integers(1, 40))
+@given(TEMPLATES, events(min_size=1, max_size=6), st.integers(1, 40))
 def test_a_question_in_words_sees_the_whole_window_and_no_other_question(
     chosen: TemplateSettings, sequence: Events, size: int
 ):

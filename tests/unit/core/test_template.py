@@ -8,21 +8,16 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from mmtpp.core.events import Events
-from mmtpp.core.representation.calendar_tokens import CALENDARS
 from mmtpp.core.representation.similar_runs import find_similar_runs
 from mmtpp.core.representation.template import (
-    IMAGE_MODES,
-    RUN_ENCODINGS,
-    STYLES,
     Template,
     TemplateSettings,
 )
-from mmtpp.core.representation.timecode import TIME_BYTES, decode_intervals, encode_intervals
+from mmtpp.core.representation.timecode import decode_intervals, encode_intervals
 from mmtpp.core.representation.tokens import Modality
-from tests.unit.generators import IDS, events, plain_events
+from tests.unit.generators import IDS, TEMPLATES, events, plain_events
 from tests.unit.token_parser import ParsedEvent, ParsedRun, parse_tokens
 
 # 1.5 is 0x3FC00000: bytes 63 192 0 0; 3.25 is 0x40500000: 64 80 0 0
@@ -33,16 +28,6 @@ EVENTS = Events(
     text_offsets=np.array([0, 2, 3, 3]),
     frames=np.array([0, 0, 1], dtype=np.int32),
     similar=np.array([False, False, True]),
-)
-settings = st.builds(
-    TemplateSettings,
-    style=st.sampled_from(STYLES),
-    images=st.sampled_from(IMAGE_MODES),
-    image_tokens=st.just(4),
-    time_bytes=st.sampled_from(TIME_BYTES),
-    run_encoding=st.sampled_from(RUN_ENCODINGS),
-    calendar=st.sampled_from(CALENDARS),
-    time_zone=st.sampled_from(["UTC", "Asia/Kolkata"]),
 )
 
 
@@ -99,7 +84,7 @@ def test_two_byte_times_and_a_run_in_minimal_and_dense():
     assert dense.write(three).ids.tolist() == [1000, 1000, 1004, 101, 102, 9, 9]
 
 
-@given(settings, events())
+@given(TEMPLATES, events())
 def test_costs_and_tokens_agree_with_a_plain_loop(chosen: TemplateSettings, given_events: Events):
     template = Template(IDS, chosen)
     tokens = template.write(given_events)
@@ -175,7 +160,7 @@ def _calendar(time: float, chosen: TemplateSettings) -> list[int]:
     return day if chosen.calendar == "hour" else [*day, 70, *minute]
 
 
-@given(settings, events())
+@given(TEMPLATES, events())
 def test_parsing_inverts_writing(chosen: TemplateSettings, given_events: Events):
     """Intervals have the precision of the code; other values, counts and spans are exact."""
     template = Template(IDS, chosen)

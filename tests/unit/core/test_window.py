@@ -12,12 +12,11 @@ from mmtpp.core.representation.branches import branch_costs, lay_out_branches
 from mmtpp.core.representation.packing import pack
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.core.representation.window import cut_windows, events_that_fit, last_window
-from tests.unit.core.test_template import settings
-from tests.unit.generators import IDS, events, plain_events
+from tests.unit.generators import IDS, TEMPLATES, events, plain_events
 
 
 @given(
-    settings,
+    TEMPLATES,
     events(min_size=1, max_size=30),
     st.integers(60, 200),
     st.sampled_from([0.0, 0.3, 0.5]),
@@ -55,7 +54,7 @@ def _check(windows, sequence: Events, template: Template, budget: int) -> None:
         assert pads == template.settings.image_tokens * len(written.frames)
 
 
-@given(settings, events(min_size=2, max_size=20), st.integers(150, 300), st.floats(0, 0.9))
+@given(TEMPLATES, events(min_size=2, max_size=20), st.integers(150, 300), st.floats(0, 0.9))
 def test_windows_with_branches_fit_and_ask_about_every_event_once(
     chosen: TemplateSettings, sequence: Events, budget: int, overlap: float
 ):
@@ -77,7 +76,7 @@ def test_windows_with_branches_fit_and_ask_about_every_event_once(
         assert len(laid.tokens.ids) <= window.num_tokens <= budget
 
 
-@given(settings, events(min_size=2, max_size=16), st.integers(40, 150))
+@given(TEMPLATES, events(min_size=2, max_size=16), st.integers(40, 150))
 @example(
     TemplateSettings("minimal", "on_change", 4),
     plain_events(
@@ -111,7 +110,7 @@ def _minimal(**more: object) -> Template:
     )
 
 
-@given(settings, events(min_size=1, max_size=20), st.integers(90, 250))
+@given(TEMPLATES, events(min_size=1, max_size=20), st.integers(90, 250))
 def test_the_last_window_is_the_longest_that_leaves_room_for_a_question(
     chosen: TemplateSettings, sequence: Events, budget: int
 ):
@@ -178,7 +177,7 @@ def test_a_window_longer_than_a_sample_is_refused():
 
 
 @given(
-    settings,
+    TEMPLATES,
     events(min_size=1, max_size=30),
     st.integers(150, 300),
     st.sampled_from([0.0, 0.5, 0.9]),

@@ -1,10 +1,7 @@
 """Tables with a mapping of their columns: formats, dates, lists, ids and malformed rows."""
 
-import bz2
 import gzip
 import io
-import json
-import lzma
 from datetime import date
 from decimal import Decimal
 
@@ -19,39 +16,20 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.tables import arrow_bytes, csv_bytes, json_lines, parquet_bytes
+from tests.event_files import CAB_FILES, CAB_ROWS
+from tests.tables import csv_bytes, json_lines, parquet_bytes
 
 CAB = Columns(time="unix_time", sequence="cab_id", type="event_type")
 CAB_TYPES = ("pickup", "dropoff")
-ROWS = [
-    {"cab_id": "b", "unix_time": 20.5, "event_type": "dropoff"},
-    {"cab_id": "a", "unix_time": 10, "event_type": "pickup"},
-    {"cab_id": "b", "unix_time": 11, "event_type": "pickup"},
-]
 
 
 def _read(path: str, data: bytes, columns: Columns = CAB, names: tuple = CAB_TYPES) -> ParsedFile:
     return read_file(build_reader("columns", columns=columns), path, data, types=TypeCodes(names))
 
 
-FORMS = {
-    "x/t.csv": csv_bytes(ROWS),
-    # without a time stamp, so that all workers of pytest-xdist collect the same tests
-    "x/t.csv.gz": gzip.compress(csv_bytes(ROWS), mtime=0),
-    "x/t.jsonl": json_lines(ROWS),
-    "x/t.jsonl.gz": gzip.compress(json_lines(ROWS), mtime=0),
-    "x/t.jsonl.xz": lzma.compress(json_lines(ROWS)),
-    "x/t.csv.bz2": bz2.compress(csv_bytes(ROWS)),
-    "x/t.csv.zst": pa.Codec("zstd").compress(csv_bytes(ROWS), asbytes=True),
-    "x/t.json": json.dumps(ROWS).encode(),
-    "x/t.parquet": parquet_bytes(ROWS),
-    "x/t.arrow": arrow_bytes(ROWS),
-}
-
-
-@pytest.mark.parametrize("path", FORMS)
+@pytest.mark.parametrize("path", CAB_FILES)
 def test_every_form_of_a_table_gives_the_same_sequences(path: str):
-    parsed = _read(path, FORMS[path])
+    parsed = _read(path, CAB_FILES[path])
     assert (parsed.counts.num_read, len(parsed.rejected), parsed.counts.num_reordered) == (3, 0, 1)
     by_id = {sequence.sequence_id: sequence for sequence in parsed.sequences}
     assert list(by_id) == ["b", "a"]
@@ -61,7 +39,7 @@ def test_every_form_of_a_table_gives_the_same_sequences(path: str):
 
 
 def test_a_file_is_one_sequence_without_a_sequence_column():
-    parsed = _read("x/t.csv", csv_bytes(ROWS), Columns(time="unix_time"), ())
+    parsed = _read("x/t.csv", csv_bytes(CAB_ROWS), Columns(time="unix_time"), ())
     (sequence,) = parsed.sequences
     assert (sequence.sequence_id, sequence.types.tolist()) == ("x/t", [0, 0, 0])
 

@@ -5,26 +5,14 @@ import pytest
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.type_codes import TypeCodes
+from tests.event_files import QA_HISTORY, QA_PROMPT
 from tests.tables import json_lines
 
 QA = build_reader("danmaku_qa")
-HISTORY = (
-    "<|im_start|>user\nHistory:\n"
-    "<|start_of_event|> <|time_start|><|byte_0|><|byte_0|><|byte_0|><|byte_0|><|time_end|> "
-    "<|text_start|>first<|text_end|> <|vision_start|><|image_pad|><|vision_end|> "
-    "<|end_of_event|>\n"
-    "<|start_of_event|> <|time_start|><|byte_63|><|byte_192|><|byte_0|><|byte_0|><|time_end|> "
-    "<|type_start|><|type_4|><|type_end|> <|text_start|>second<|text_end|> <|end_of_event|>\n"
-)
-LINE = {
-    "prompt_text": HISTORY + "<|question|>How many peaks?<|im_end|>\n<|im_start|>assistant\n",
-    "response_text": "3<|im_end|>",
-    "prompt_image_paths": ["frames/1.jpg"],
-}
 
 
 def test_a_question_comes_with_its_events():
-    parsed = read_file(QA, "qa.jsonl", json_lines([LINE]), types=TypeCodes(()))
+    parsed = read_file(QA, "qa.jsonl", json_lines([QA_PROMPT]), types=TypeCodes(()))
     (sequence,) = parsed.sequences
     assert (
         sequence.sequence_id,
@@ -37,9 +25,11 @@ def test_a_question_comes_with_its_events():
 
 
 def test_questions_about_the_same_events_are_in_one_split():
-    other = LINE | {"prompt_text": HISTORY + "<|question|>Which type is last?<|im_end|>\n"}
-    apart = LINE | {"prompt_text": HISTORY.replace("second", "third") + "<|question|>What?\n"}
-    parsed = read_file(QA, "qa.jsonl", json_lines([LINE, other, apart]), types=TypeCodes(()))
+    other = QA_PROMPT | {"prompt_text": QA_HISTORY + "<|question|>Which type is last?<|im_end|>\n"}
+    apart = QA_PROMPT | {
+        "prompt_text": QA_HISTORY.replace("second", "third") + "<|question|>What?\n"
+    }
+    parsed = read_file(QA, "qa.jsonl", json_lines([QA_PROMPT, other, apart]), types=TypeCodes(()))
     assert QA.split_key is not None
     first, second, third = map(QA.split_key, parsed.sequences)
     assert first == second != third
@@ -51,15 +41,17 @@ def test_questions_about_the_same_events_are_in_one_split():
         ({"response_text": None}, "must be strings"),
         ({"prompt_text": "no events"}, "has no events"),
         ({"prompt_image_paths": []}, "0 images, but 1 of 1 placeholders"),
-        ({"prompt_text": HISTORY + "<|vision_start|>"}, "1 images, but 1 of 2 placeholders"),
-        ({"prompt_text": HISTORY + "<|similar_event|>\n"}, "compressed"),
-        ({"prompt_text": HISTORY.replace("byte_192", "byte_999")}, "event 2 lacks a time"),
-        ({"prompt_text": HISTORY.replace("byte_63", "byte_255")}, "event 2 has the interval"),
+        ({"prompt_text": QA_HISTORY + "<|vision_start|>"}, "1 images, but 1 of 2 placeholders"),
+        ({"prompt_text": QA_HISTORY + "<|similar_event|>\n"}, "compressed"),
+        ({"prompt_text": QA_HISTORY.replace("byte_192", "byte_999")}, "event 2 lacks a time"),
+        ({"prompt_text": QA_HISTORY.replace("byte_63", "byte_255")}, "event 2 has the interval"),
         ({"prompt_image_paths": 3}, "must be a list"),
     ],
 )
 def test_a_line_that_is_no_question_is_rejected_with_its_reason(change: dict, problem: str):
-    parsed = read_file(QA, "qa.jsonl", json_lines([LINE, {**LINE, **change}]), types=TypeCodes(()))
+    parsed = read_file(
+        QA, "qa.jsonl", json_lines([QA_PROMPT, {**QA_PROMPT, **change}]), types=TypeCodes(())
+    )
     assert len(parsed.sequences) == 1
     # every event is counted; a prompt without events counts as one
     lost = 1 if change == {"prompt_text": "no events"} else 2

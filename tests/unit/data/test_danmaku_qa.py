@@ -7,16 +7,9 @@ import pytest
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.type_codes import TypeCodes
+from tests.event_files import QA_RECORD
 
 QA = build_reader("danmaku_qa")
-RECORD = {
-    "video": "BV1x",
-    "question": "Which two types come next?",
-    "time_window": [0, 60],
-    "comment_time_sequence": [4.5, "1.25", 4.5],
-    "comment_sequence": ["second", "first", "third"],
-    "ground_truth": ["humor/meme", "question"],
-}
 
 
 def _records(records: list[dict], path: str = "task_8/test.json"):
@@ -24,7 +17,7 @@ def _records(records: list[dict], path: str = "task_8/test.json"):
 
 
 def test_records_of_the_benchmark_are_read():
-    parsed = _records([RECORD])
+    parsed = _records([QA_RECORD])
     (sequence,) = parsed.sequences
     assert sequence.sequence_id == "task_8/test#0 of BV1x"
     assert sequence.times.tolist() == [1.25, 4.5, 4.5]
@@ -35,7 +28,7 @@ def test_records_of_the_benchmark_are_read():
 
 
 def test_answers_are_found_under_the_names_of_all_tasks():
-    count = {key: value for key, value in RECORD.items() if key != "ground_truth"}
+    count = {key: value for key, value in QA_RECORD.items() if key != "ground_truth"}
     report = {**count, "sentiment_sequence": [0.5, -1, 0], "sentiment_analysis_report": "It falls."}
     del report["comment_sequence"]
     peaks = count | {"num_peaks": 3, "next_peak_time": 70.5}
@@ -49,10 +42,10 @@ def test_answers_are_found_under_the_names_of_all_tasks():
 
 
 def test_records_of_a_video_are_in_one_split():
-    apart = RECORD | {"video": "BV2x"}
-    later = RECORD | {"comment_time_sequence": [100, 101, 102]}
+    apart = QA_RECORD | {"video": "BV2x"}
+    later = QA_RECORD | {"comment_time_sequence": [100, 101, 102]}
     assert QA.split_key is not None
-    first, second, third = map(QA.split_key, _records([RECORD, later, apart]).sequences)
+    first, second, third = map(QA.split_key, _records([QA_RECORD, later, apart]).sequences)
     assert first == second != third
 
 
@@ -69,7 +62,7 @@ def test_records_of_a_video_are_in_one_split():
     ],
 )
 def test_a_record_without_events_or_answer_is_rejected_with_its_reason(change: dict, problem: str):
-    parsed = _records([RECORD, RECORD | change])
+    parsed = _records([QA_RECORD, QA_RECORD | change])
     assert len(parsed.sequences) == 1
     # every comment is counted; a record without comments counts as one
     lost = 1 if change == {"comment_time_sequence": []} else 3
@@ -80,6 +73,6 @@ def test_a_record_without_events_or_answer_is_rejected_with_its_reason(change: d
 
 
 def test_a_comment_without_a_time_is_rejected_alone():
-    parsed = _records([RECORD | {"comment_time_sequence": [1, "soon", 2]}])
+    parsed = _records([QA_RECORD | {"comment_time_sequence": [1, "soon", 2]}])
     assert len(parsed.sequences[0].times) == 2
     assert [record.cause for record in parsed.rejected] == ["unreadable_time"]

@@ -13,13 +13,10 @@ from mmtpp.data.sources.easytpp import parse
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
+from tests.event_files import EASYTPP_EVENTS
 from tests.tables import json_lines, parquet_bytes
 
 EASYTPP = build_reader("easytpp")
-EVENTS = [
-    {"time_since_start": 0.0, "time_since_last_event": 0.0, "type_event": 1},
-    {"time_since_start": 2.0, "time_since_last_event": 2.0, "type_event": 0},
-]
 
 
 def _read(path: str, data: bytes) -> ParsedFile:
@@ -41,9 +38,13 @@ def test_real_pickles_have_the_known_numbers(real_data: Path):
 
 
 def test_rows_of_hugging_face_data_sets_equal_the_pickle():
-    row = {"dim_process": 2, "seq_idx": 0, **{key: [e[key] for e in EVENTS] for key in EVENTS[0]}}
+    row = {
+        "dim_process": 2,
+        "seq_idx": 0,
+        **{key: [e[key] for e in EASYTPP_EVENTS] for key in EASYTPP_EVENTS[0]},
+    }
     forms = {
-        "train.pkl": pickle.dumps({"dim_process": 2, "train": [EVENTS]}),
+        "train.pkl": pickle.dumps({"dim_process": 2, "train": [EASYTPP_EVENTS]}),
         "train.json": json.dumps([row]).encode(),
         "train.jsonl": json_lines([row]),
         "train.parquet": parquet_bytes([row]),
@@ -54,7 +55,7 @@ def test_rows_of_hugging_face_data_sets_equal_the_pickle():
 
 
 def test_numpy_scalars_in_a_pickle_are_numbers():
-    events = [{key: np.float64(value) for key, value in event.items()} for event in EVENTS]
+    events = [{key: np.float64(value) for key, value in event.items()} for event in EASYTPP_EVENTS]
     for protocol in (2, 4):
         data = pickle.dumps({"dim_process": 2, "train": [events]}, protocol=protocol)
         (sequence,) = _read("t.pkl", data).sequences
@@ -89,7 +90,7 @@ def test_a_damaged_pickle_cannot_allocate_memory():
 
 
 def test_types_beyond_the_declared_number_are_rejected():
-    parsed = _read("t.pkl", pickle.dumps({"dim_process": 1, "dev": [EVENTS, 5]}))
+    parsed = _read("t.pkl", pickle.dumps({"dim_process": 1, "dev": [EASYTPP_EVENTS, 5]}))
     assert [record.cause for record in parsed.rejected] == ["malformed_record", "malformed_record"]
     assert parsed.counts.num_read == 3
 

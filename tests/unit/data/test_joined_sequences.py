@@ -1,4 +1,4 @@
-"""Sequences whose events lie in several files: pieces, buckets, and when they are joined."""
+"""Sequences whose events lie in several files: pieces, partitions, and when they are joined."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,9 @@ from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.data.encode.encode import _may_join
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.parse_files import ParsedShard
-from mmtpp.data.encode.pieces import PartitionedShard, partition_uri, read_bucket, write_pieces
+from mmtpp.data.encode.pieces import PartitionedShard, partitioned_uri, read_partition, write_pieces
 from mmtpp.data.encode.repeated_ids import SAMPLE_SIZE, IdSamples, sample_ids
-from mmtpp.data.encode.shards import build_bucket
+from mmtpp.data.encode.shards import build_partition
 from mmtpp.data.prepare import prepare
 from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.storage.paths import read_bytes, read_range
@@ -66,8 +66,8 @@ def _rows(sequence: EventSequence) -> list[tuple]:
 
 
 @given(FILES, st.integers(1, 4), st.integers(1, 3))
-def test_buckets_hold_every_event_once_in_order_of_time(
-    tmp_path_factory, files: list[list[tuple]], num_buckets: int, files_per_shard: int
+def test_partitions_hold_every_event_once_in_order_of_time(
+    tmp_path_factory, files: list[list[tuple]], num_partitions: int, files_per_shard: int
 ):
     folder = str(tmp_path_factory.mktemp("pieces"))
     parsed = [_parsed(f"{index:02}.csv", events) for index, events in enumerate(files)]
@@ -80,19 +80,21 @@ def test_buckets_hold_every_event_once_in_order_of_time(
             content.paths += member.paths
             content.splits += member.splits
             content.counts += member.counts
-        write_pieces(folder, index, content, num_buckets=num_buckets)
-        done = PartitionedShard.from_json(read_bytes(partition_uri(folder, index)))
+        write_pieces(folder, index, content, num_partitions=num_partitions)
+        done = PartitionedShard.from_json(read_bytes(partitioned_uri(folder, index)))
         assert done.counts == content.counts
         partitioned.append(done)
     joined: dict[str, EventSequence] = {}
     num_joined = 0
-    for bucket in range(num_buckets):
-        ranges = build_bucket(bucket, [shard.ranges[bucket] for shard in partitioned]).ranges
-        content = read_bucket(folder, ranges)
+    for partition in range(num_partitions):
+        ranges = build_partition(
+            partition, [shard.ranges[partition] for shard in partitioned]
+        ).ranges
+        content = read_partition(folder, ranges)
         assert content.splits == ["train"] * len(content.sequences)
         num_joined += content.counts.num_joined
         for sequence in content.sequences:
-            assert sequence.sequence_id not in joined  # an id is in one bucket
+            assert sequence.sequence_id not in joined  # an id is in one partition
             joined[sequence.sequence_id] = sequence
     expected: dict[str, list[tuple]] = {}
     for events in files:
@@ -113,12 +115,12 @@ def test_a_rejected_record_is_last_only_if_no_later_file_has_a_kept_event(tmp_pa
     content.rejected = [replace(lost, sequence_id="a"), replace(lost, sequence_id="b")]
     later.rejected = [replace(lost, path="2.csv", sequence_id="a", events=3)]
     for index, shard in enumerate((content, later)):
-        write_pieces(str(tmp_path), index, shard, num_buckets=1)
+        write_pieces(str(tmp_path), index, shard, num_partitions=1)
     ranges = [
-        PartitionedShard.from_json(read_bytes(partition_uri(str(tmp_path), index))).ranges[0]
+        PartitionedShard.from_json(read_bytes(partitioned_uri(str(tmp_path), index))).ranges[0]
         for index in range(2)
     ]
-    joined = read_bucket(str(tmp_path), ranges)
+    joined = read_partition(str(tmp_path), ranges)
     found = [(record.path, record.sequence_id, record.is_last) for record in joined.rejected]
     assert found == [("1.csv", "a", False), ("1.csv", "b", True), ("2.csv", "a", True)]
     assert joined.paths == ["1.csv to 2.csv (2 files)", "1.csv"]

@@ -53,8 +53,7 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
-from tests.unit.core.test_template import settings
-from tests.unit.generators import IDS, plain_events
+from tests.unit.generators import IDS, TEMPLATES, plain_events
 
 WORDS = "one two three four five six seven eight nine ten"
 TOKENIZER = train_tokenizer([WORDS], size=400)
@@ -103,7 +102,7 @@ def test_shortened_texts_are_the_first_tokens(sequence: Events, limit: int):
     assert truncate_texts(sequence, None) is sequence
 
 
-@given(settings, _wordy_events(), st.sampled_from([(), ("time", "type"), EVERYTHING]))
+@given(TEMPLATES, _wordy_events(), st.sampled_from([(), ("time", "type"), EVERYTHING]))
 def test_every_event_is_in_a_window_however_long(
     chosen: TemplateSettings, sequence: Events, tasks: tuple[str, ...]
 ):

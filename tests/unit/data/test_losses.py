@@ -19,11 +19,12 @@ from mmtpp.data.sources.columns import Columns, build_columns_reader
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.data.store.layout import REJECTED, SEQUENCES
+from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.predict.rejections import Rejections
 from mmtpp.storage.parquet import read_table
 from tests.steps import SETTINGS, encode_shard
-from tests.unit.data.test_store import TOKENIZER
 
+TOKENIZER = train_tokenizer(["some words of text", "and more"], size=300)
 COLUMNS = {"time": "t", "sequence": "s", "type": "k"}
 LINES = {
     "whole": ["1,a", "2,b"],

@@ -14,11 +14,8 @@ from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.type_codes import TypeCodes
+from tests.event_files import CAB_FILES, EASYTPP_EVENTS, QA_PROMPT, QA_RECORD
 from tests.tables import xes_bytes
-from tests.unit.data.test_columns import FORMS
-from tests.unit.data.test_danmaku_prompts import LINE
-from tests.unit.data.test_danmaku_qa import RECORD
-from tests.unit.data.test_easytpp import EVENTS
 
 MMTPP = [
     {
@@ -28,18 +25,21 @@ MMTPP = [
         "TPP_attribute": {"time_since_last_event": 0.0, "event_type": 3},
     }
 ] * 2
-ROW = {"dim_process": 2, **{key: [event[key] for event in EVENTS] for key in EVENTS[0]}}
+ROW = {
+    "dim_process": 2,
+    **{key: [event[key] for event in EASYTPP_EVENTS] for key in EASYTPP_EVENTS[0]},
+}
 CABS = [{"unix_time": 5, "cab_id": "a", "event_type": 1, "concept:name": 1}] * 2
 VALID: list[tuple[str, str, bytes]] = [
     ("mmtpp", "a.json", json.dumps(MMTPP).encode()),
     ("taxi", "a.json", json.dumps(MMTPP).encode()),
     ("flights", "a.json", json.dumps(MMTPP).encode()),
     ("danmaku", "a.xml", b'<i><d p="1.5,1,25,1,1,0,a,1">x</d><d p="0.5,4">y</d></i>'),
-    ("danmaku_qa", "a.jsonl", json.dumps(LINE).encode()),
-    ("easytpp", "a.pkl", pickle.dumps({"dim_process": 2, "train": [EVENTS]})),
-    ("easytpp", "a.pkl", pickle.dumps({"dim_process": 2, "train": [EVENTS]}, protocol=0)),
+    ("danmaku_qa", "a.jsonl", json.dumps(QA_PROMPT).encode()),
+    ("easytpp", "a.pkl", pickle.dumps({"dim_process": 2, "train": [EASYTPP_EVENTS]})),
+    ("easytpp", "a.pkl", pickle.dumps({"dim_process": 2, "train": [EASYTPP_EVENTS]}, protocol=0)),
     ("easytpp", "a.json", json.dumps([ROW]).encode()),
-    *(("columns", path, data) for path, data in FORMS.items()),
+    *(("columns", path, data) for path, data in CAB_FILES.items()),
     ("xes", "a.xes", xes_bytes({"x": CABS, "y": CABS})),
 ]
 VALUES = [
@@ -119,9 +119,9 @@ def damaged_values(draw: st.DrawFn) -> tuple[str, str, bytes]:
             [
                 ("mmtpp", "a.json", MMTPP, json.dumps),
                 ("easytpp", "a.json", [ROW], json.dumps),
-                ("easytpp", "a.pkl", {"dim_process": 2, "train": [EVENTS]}, pickle.dumps),
-                ("danmaku_qa", "a.json", [LINE, RECORD], json.dumps),
-                ("columns", "a.json", json.loads(FORMS["x/t.json"]), json.dumps),
+                ("easytpp", "a.pkl", {"dim_process": 2, "train": [EASYTPP_EVENTS]}, pickle.dumps),
+                ("danmaku_qa", "a.json", [QA_PROMPT, QA_RECORD], json.dumps),
+                ("columns", "a.json", json.loads(CAB_FILES["x/t.json"]), json.dumps),
             ]
         )
     )

@@ -1,13 +1,10 @@
 """Event files that are packed: every format, several streams, truncated and damaged content."""
 
 import bz2
-import gzip
 import json
 import lzma
-from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from mmtpp.cli.main import main
@@ -19,18 +16,8 @@ from mmtpp.data.sources.event_files import (
     unpack,
     whole_suffix,
 )
+from tests.event_files import PACKERS, pack_zstd
 
-
-def _zstd(data: bytes) -> bytes:
-    return pa.Codec("zstd").compress(data, asbytes=True)  # pyright: ignore[reportReturnType]
-
-
-PACKERS: dict[str, Callable[[bytes], bytes]] = {
-    ".gz": lambda data: gzip.compress(data, mtime=0),
-    ".zst": _zstd,
-    ".bz2": bz2.compress,
-    ".xz": lzma.compress,
-}
 TEXT = b"".join(b"pump-%d,%d\n" % (place % 7, place * place) for place in range(3000))
 
 
@@ -106,7 +93,7 @@ def test_inspect_shows_the_formats_and_counts_a_damaged_file(tmp_path: Path, cap
     for suffix, pack in PACKERS.items():
         content = pack(rows.replace(b"pump", suffix.encode()))
         (tmp_path / "raw" / f"a.csv{suffix}").write_bytes(content)
-    (tmp_path / "raw" / "cut.csv.zst").write_bytes(_zstd(rows)[:-3])
+    (tmp_path / "raw" / "cut.csv.zst").write_bytes(pack_zstd(rows)[:-3])
     report = tmp_path / "report.json"
     arguments = ["inspect", str(tmp_path / "raw"), "--kind", "columns", "--json", str(report)]
     settings = ["--set=source.columns.time=time", "--set=source.columns.sequence=machine"]

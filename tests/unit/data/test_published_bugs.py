@@ -27,8 +27,7 @@ from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.model.processor import decode_image
 from mmtpp.model.vocabulary import train_tokenizer
 from tests.steps import encode_shard
-from tests.unit.core.test_template import settings
-from tests.unit.generators import IDS, events, plain_events
+from tests.unit.generators import IDS, TEMPLATES, events, plain_events
 from tests.unit.token_parser import ParsedEvent, ParsedRun, parse_tokens
 
 PAPER = Template(IDS, TemplateSettings("paper", "per_event", image_tokens=9))
@@ -41,7 +40,7 @@ def test_bug_2_a_short_sequence_is_not_repeated_until_the_budget_is_full(size: i
     assert written == list(range(size))
 
 
-@given(settings, events(min_size=2))
+@given(TEMPLATES, events(min_size=2))
 def test_bug_8_image_tokens_and_the_prompt_are_no_labels(chosen: TemplateSettings, given_events):
     tokens = Template(IDS, chosen).write(given_events)
     may_be_label = np.ones(len(tokens.ids), np.bool_)
@@ -52,7 +51,7 @@ def test_bug_8_image_tokens_and_the_prompt_are_no_labels(chosen: TemplateSetting
     assert (tokens.event[labels] >= 0).all()
 
 
-@given(settings, events(min_size=2), st.integers(60, 120))
+@given(TEMPLATES, events(min_size=2), st.integers(60, 120))
 def test_bugs_10_and_23_windows_are_whole_and_images_are_counted_once(
     chosen: TemplateSettings, given_events: Events, budget: int
 ):

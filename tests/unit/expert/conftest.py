@@ -7,8 +7,8 @@ from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit, ExpertFitSettings
+from mmtpp.expert.network_losses import Ranks
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
-from mmtpp.expert.scores import Ranks
 
 TICK = 0.1
 SETTINGS = ExpertFitSettings(

@@ -10,8 +10,8 @@ from scipy import stats
 
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.network_losses import Ranks, mean_losses
 from mmtpp.expert.next_events import BatchOrder, EventBlocks
-from mmtpp.expert.scores import Ranks, score
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
 from tests.unit.expert.meeting import Meeting
 
@@ -19,14 +19,14 @@ from tests.unit.expert.meeting import Meeting
 def test_it_learns_what_there_is_to_learn(small: SmallFit, finished: ExpertFit):
     # the type is certain, and the intervals are gamma distributed with shape 20, scales 0.1 and 1
     entropy = np.mean([stats.gamma(20.0, scale=scale).entropy() for scale in (0.1, 1.0)])
-    scores = finished.score_networks(finished.networks())
-    assert scores is not None
-    assert scores.nll == pytest.approx(entropy, abs=0.15)
-    assert scores.type_nll < 0.02
+    losses = finished.validation_losses(finished.networks())
+    assert losses is not None
+    assert losses.nll == pytest.approx(entropy, abs=0.15)
+    assert losses.type_nll < 0.02
     assert len(finished.networks()) == small.settings.num_networks
-    alone = [score([network], small.validation).nll for network in finished.networks()]
+    alone = [mean_losses([network], small.validation).nll for network in finished.networks()]
     assert finished.progress.finished_nll == pytest.approx(alone, rel=1e-6)
-    assert scores.nll < np.mean(alone)
+    assert losses.nll < np.mean(alone)
 
 
 def test_a_resumed_training_has_the_same_weights(small: SmallFit, finished: ExpertFit):
@@ -88,7 +88,7 @@ def test_without_validation_the_last_weights_are_kept(small: SmallFit):
     settings = replace(small.settings, num_networks=1, epochs=1)
     fit = finish(ExpertFit(small.training, None, num_types=2, settings=settings))
     assert len(fit.networks()) == 1
-    assert fit.score_networks(fit.networks()) is None
+    assert fit.validation_losses(fit.networks()) is None
 
 
 def test_every_epoch_has_every_event_once(small: SmallFit, monkeypatch: pytest.MonkeyPatch):

@@ -14,10 +14,10 @@ from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.network_losses import mean_losses
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_images
 from mmtpp.expert.rollout import ExpertRollout
-from mmtpp.expert.scores import score
 from mmtpp.model.description import EXPERT_FILE
 from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, finish
@@ -83,12 +83,12 @@ def _events() -> NextEvents:
 
 def test_images_say_the_next_type(fit: ExpertFit):
     without = finish(_fit(with_images=False))
-    scores = fit.score_networks(fit.networks())
-    scores_without = without.score_networks(without.networks())
-    assert scores is not None
-    assert scores_without is not None
+    losses = fit.validation_losses(fit.networks())
+    losses_without = without.validation_losses(without.networks())
+    assert losses is not None
+    assert losses_without is not None
     # without the image, the next type and its interval are a coin
-    assert scores.nll < scores_without.nll - 0.7 * np.log(2)
+    assert losses.nll < losses_without.nll - 0.7 * np.log(2)
 
 
 def test_another_image_is_another_forecast(expert: Expert):
@@ -145,7 +145,7 @@ def test_a_folder_gives_back_the_images(expert: Expert, tmp_path):
     assert loaded.reads_images
     assert loaded.image_px == 56
     blocks = EventBlocks.from_sequences(MEMORY, VALIDATION, tick=TICK)
-    assert score(loaded.networks, blocks) == score(expert.networks, blocks)
+    assert mean_losses(loaded.networks, blocks) == mean_losses(expert.networks, blocks)
 
 
 def test_folders_of_earlier_versions_have_no_images(tmp_path):

@@ -16,7 +16,7 @@ from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.baselines.marginal import Marginal
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit
-from mmtpp.expert.marginal_scores import score_marginal
+from mmtpp.expert.marginal_losses import marginal_losses
 from mmtpp.expert.next_events import BatchOrder, EventBlocks, ScoredSequence
 from mmtpp.train.expert_loop import final_metrics, warn_below_marginal
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
@@ -57,11 +57,11 @@ def test_the_marginal_of_a_training_is_the_baseline(small: SmallFit):
         time_nll.append(forecasts.nll(history.intervals, tick=TICK))
         logs = marginal.forecast_types(history)
         type_nll.append(-logs[np.arange(len(logs)), history.types[1:]])
-    scores = small.build().score_marginal()
-    assert scores is not None
-    assert scores.interval_nll == pytest.approx(np.concatenate(time_nll).mean())
-    assert scores.type_nll == pytest.approx(np.concatenate(type_nll).mean())
-    assert scores.num_events == 5 * 59
+    losses = small.build().marginal_losses()
+    assert losses is not None
+    assert losses.interval_nll == pytest.approx(np.concatenate(time_nll).mean())
+    assert losses.type_nll == pytest.approx(np.concatenate(type_nll).mean())
+    assert losses.num_events == 5 * 59
 
 
 def _finished(small: SmallFit, **changes: Any) -> dict[str, float]:
@@ -102,7 +102,7 @@ def test_the_marginal_of_simultaneous_events_without_a_clock():
     memory = MemorySettings.fit(past, tick=0.0, seconds_per_unit=1.0)
     sequence = ScoredSequence("a", past, np.arange(4) > 0)
     blocks = EventBlocks.from_sequences(memory, [sequence], tick=0.0)
-    scores = score_marginal(blocks, blocks, num_types=2)
+    losses = marginal_losses(blocks, blocks, num_types=2)
     # two of three intervals are positive; every type has half a pseudo-event
-    assert scores.type_nll == pytest.approx(-(2 * np.log(2.5 / 4) + np.log(1.5 / 4)) / 3)
-    assert np.isfinite(scores.interval_nll)
+    assert losses.type_nll == pytest.approx(-(2 * np.log(2.5 / 4) + np.log(1.5 / 4)) / 3)
+    assert np.isfinite(losses.interval_nll)

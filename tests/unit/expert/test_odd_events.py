@@ -10,8 +10,8 @@ from mmtpp.core.past.event_memory import MemorySettings, memory_rows
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.network_losses import mean_losses
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
-from mmtpp.expert.scores import score
 from tests.unit.expert.conftest import SETTINGS, finish
 
 
@@ -46,10 +46,10 @@ def test_losses_and_forecasts_are_finite(case: str):
     )
     fit = finish(ExpertFit(blocks, blocks, num_types=1, settings=settings))
     before = ExpertFit(blocks, blocks, num_types=1, settings=settings)
-    scores = score(fit.networks(), blocks)
-    assert np.isfinite(scores.nll)
-    assert scores.type_nll == 0.0  # one type is certain
-    assert scores.nll <= score([before._network.eval()], blocks).nll  # it has learnt
+    losses = mean_losses(fit.networks(), blocks)
+    assert np.isfinite(losses.nll)
+    assert losses.type_nll == 0.0  # one type is certain
+    assert losses.nll <= mean_losses([before._network.eval()], blocks).nll  # it has learnt
     positive = intervals[intervals > 0]
     grid = IntervalRange(positive.min(), positive.max(), tick).grid(num_bytes=2)
     events = blocks.load(0)

@@ -16,10 +16,10 @@ from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.network import ExpertNetwork
+from mmtpp.expert.network_losses import Ranks, mean_losses
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_words
 from mmtpp.expert.rollout import ExpertRollout
-from mmtpp.expert.scores import Ranks, score
 from mmtpp.model.description import EXPERT_FILE
 from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, alternating_sequences, finish
@@ -92,12 +92,12 @@ def expert(finished: ExpertFit) -> Expert:
 
 def test_words_tell_what_follows(finished: ExpertFit):
     without = finish(_fit(with_words=False))
-    scores = finished.score_networks(finished.networks())
-    scores_without = without.score_networks(without.networks())
-    assert scores is not None
-    assert scores_without is not None
+    losses = finished.validation_losses(finished.networks())
+    losses_without = without.validation_losses(without.networks())
+    assert losses is not None
+    assert losses_without is not None
     # without the word, the next type and its interval are a coin
-    assert scores.nll < scores_without.nll - 0.9 * np.log(2)
+    assert losses.nll < losses_without.nll - 0.9 * np.log(2)
 
 
 def test_another_word_is_another_forecast(expert: Expert):
@@ -208,7 +208,7 @@ def test_a_folder_gives_back_the_words(expert: Expert, tmp_path):
     assert loaded.texts == expert.texts
     assert loaded.texts.num_words == NUM_WORDS
     blocks = EventBlocks.from_sequences(MEMORY, VALIDATION, tick=TICK)
-    assert score(loaded.networks, blocks) == score(expert.networks, blocks)
+    assert mean_losses(loaded.networks, blocks) == mean_losses(expert.networks, blocks)
 
 
 def test_folders_of_earlier_versions_have_no_words(tmp_path):

@@ -193,9 +193,9 @@ THIRD_PARTY = {
     },
     "cli": set(),
 }
-# Inside a package: the modules and rooms (folders) that a room may import. Rooms without an entry
-# import none. Modules next to the rooms use them, except for those that are named here.
-ROOMS = {
+# Inside a package: the modules and folders that a folder may import. Folders without an entry
+# import none. Modules next to the folders use them, except for those that are named here.
+FOLDERS = {
     "core": {
         "times": {"errors"},
         "representation": {"errors", "events", "seeds", "times"},
@@ -215,7 +215,7 @@ ROOMS = {
         "kinds": {"actors", "context", "example", "examples", "scores"},
         "report": {"example", "scores"},
     },
-    "train": {"launch": {"entry", "expert_inputs", "worker_inputs"}},
+    "train": {"launch": {"entry", "expert_inputs", "outcome", "worker_inputs"}},
 }
 MAIN = {"sys", "mmtpp.cli.main"}
 PUBLIC = {
@@ -302,7 +302,7 @@ def test_a_file_imports_only_what_its_layer_may(path: Path):
 
 
 def _parts_used(package: str) -> dict[str, set[str]]:
-    """The rooms and modules that each room and module of a package imports from the package."""
+    """The folders and modules that each folder and module of a package imports from the package."""
     used: dict[str, set[str]] = {}
     for path in (ROOT / PROJECT / package).rglob("*.py"):
         part = path.relative_to(ROOT / PROJECT / package).with_suffix("").parts[0]
@@ -323,11 +323,11 @@ def test_no_two_parts_of_a_package_import_each_other(package: str):
 
 
 @pytest.mark.parametrize("package", sorted(INTERNAL))
-def test_a_room_imports_only_what_it_may(package: str):
+def test_a_folder_imports_only_what_it_may(package: str):
     folder = ROOT / PROJECT / package
-    rooms = [path.parent.name for path in folder.glob("*/__init__.py")]
-    used = {room: parts for room in rooms if (parts := _parts_used(package)[room])}
-    assert used == ROOMS.get(package, {})
+    folders = [path.parent.name for path in folder.glob("*/__init__.py")]
+    used = {folder: parts for folder in folders if (parts := _parts_used(package)[folder])}
+    assert used == FOLDERS.get(package, {})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mmtpp.expert.scores import Scores
+from mmtpp.expert.network_losses import NetworkLosses
 from mmtpp.train import expert_loop
 
 
@@ -33,7 +33,7 @@ def test_validations_and_checkpoints_are_not_training(monkeypatch: pytest.Monkey
     for update, (validation_s, checkpoint_s) in enumerate([(3.0, 1.0), (0.0, 0.0)] * 2, start=1):
         clock.now += 2.0
         fit = SimpleNamespace(total_updates=update)
-        progress_log.add(fit, Scores(1.0, 0.5, 40))  # pyright: ignore[reportArgumentType]
+        progress_log.add(fit, NetworkLosses(1.0, 0.5, 40))  # pyright: ignore[reportArgumentType]
         with progress_log.outside_training("validation"):
             clock.now += validation_s
         with progress_log.outside_training("checkpoint"):

@@ -11,8 +11,8 @@ import torch
 from mmtpp.core.past.event_words import EventWords, TextSettings
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.network_losses import Ranks
 from mmtpp.expert.next_events import ScoredSequence
-from mmtpp.expert.scores import Ranks
 from mmtpp.train import expert_loop
 from tests.unit.expert.conftest import SETTINGS
 

@@ -7,11 +7,13 @@ import numpy as np
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.forecasting.training_distribution import TrainingDistribution
 from mmtpp.core.times.clock import round_to_ticks
+from mmtpp.expert.network_losses import NetworkLosses
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
-from mmtpp.expert.scores import Scores
 
 
-def score_marginal(training: EventBlocks, validation: EventBlocks, *, num_types: int) -> Scores:
+def marginal_losses(
+    training: EventBlocks, validation: EventBlocks, *, num_types: int
+) -> NetworkLosses:
     """Mean negative log-likelihood of validation events in the distribution of training events.
 
     It is that of the baseline ``marginal``: smoothed intervals and frequencies of types, without
@@ -32,7 +34,7 @@ def score_marginal(training: EventBlocks, validation: EventBlocks, *, num_types:
     fitted = TrainingDistribution.fit(intervals, types, grid, num_types, tick=tick)
     interval_nll = fitted.interval_nll(held_out, grid, tick=tick)
     type_nll = -fitted.type_logs[held_out_types]
-    return Scores(float(interval_nll.mean()), float(type_nll.mean()), len(held_out))
+    return NetworkLosses(float(interval_nll.mean()), float(type_nll.mean()), len(held_out))
 
 
 def _scored_events(blocks: EventBlocks) -> tuple[np.ndarray, np.ndarray]:

@@ -54,7 +54,7 @@ class TypeForecasts:
 
 
 @dataclass(frozen=True, slots=True)
-class TextScores:
+class TextLikelihoods:
     """Likelihoods of the true texts, or of the true answers to questions in words.
 
     Attributes:
@@ -84,8 +84,8 @@ class RowForecasts:
     time: TimeForecasts | None
     type: TypeForecasts | None
     joint: TypeForecasts | None
-    text: TextScores | None
-    qa: TextScores | None
+    text: TextLikelihoods | None
+    qa: TextLikelihoods | None
 
 
 class RowForecaster:
@@ -179,7 +179,7 @@ class RowForecaster:
         positions, event = _questions_of_task(row, task)
         return TypeForecasts(event, self._log_probabilities(hidden_TD, positions, self._type_ids))
 
-    def _text(self, row: Row, hidden_TD: torch.Tensor, task: str) -> TextScores:
+    def _text(self, row: Row, hidden_TD: torch.Tensor, task: str) -> TextLikelihoods:
         positions, event = _questions_of_task(row, task)
         assert row.branches is not None
         labels = np.flatnonzero((row.branches.task == TASKS[task]) & row.may_be_label)
@@ -194,7 +194,7 @@ class RowForecaster:
         branch = (row.segment.astype(np.int64) << 32) + row.branches.branch
         place = np.searchsorted(branch[positions], branch[labels])
         nll = np.bincount(place, nll_N.double().cpu().numpy(), len(event)).astype(np.float64)
-        return TextScores(event, nll, np.bincount(place, minlength=len(event)))
+        return TextLikelihoods(event, nll, np.bincount(place, minlength=len(event)))
 
     def _log_probabilities(
         self, hidden_TD: torch.Tensor, positions: NDArray[np.integer], ids: torch.Tensor

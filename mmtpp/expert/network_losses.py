@@ -35,7 +35,7 @@ ALONE = Ranks()
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class NetworkLosses:
     """Mean negative log-likelihoods of events.
 
     Attributes:
@@ -55,9 +55,9 @@ class Scores:
 
 
 @torch.inference_mode()
-def score(
+def mean_losses(
     networks: Sequence[ExpertNetwork], blocks: Iterable[NextEvents], ranks: Ranks = ALONE
-) -> Scores:
+) -> NetworkLosses:
     """Mean negative log-likelihood of events in the mean of the networks' distributions.
 
     Args:
@@ -79,7 +79,7 @@ def score(
                 sums[1] += type_nll.sum()
                 sums[2] += len(part)
     interval_nll, type_nll, count = ranks.total(sums).tolist()
-    return Scores(interval_nll / count, type_nll / count, int(count))
+    return NetworkLosses(interval_nll / count, type_nll / count, int(count))
 
 
 def _passes(events: NextEvents) -> Iterator[NextEvents]:

@@ -1,12 +1,12 @@
-"""The result of one part of an evaluation, and how parts become one result."""
+"""The scores of an evaluation: of its likelihoods, forecasts or answers, and of all together."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class PartScores:
-    """Scores of one part of an evaluation: likelihoods, forecasts or answers.
+class EvaluationScores:
+    """Scores of likelihoods, forecasts or answers, or of all of them.
 
     Attributes:
         metrics: Metrics of the model by name.
@@ -21,14 +21,14 @@ class PartScores:
     report_uri: str | None = None
 
 
-def join_parts(parts: Iterable[PartScores]) -> PartScores:
-    """One result with the scores of all parts, whose names differ."""
-    joined = PartScores()
-    for part in parts:
-        joined = PartScores(
-            joined.metrics | part.metrics,
-            joined.baselines | part.baselines,
-            joined.tables | part.tables,
-            part.report_uri or joined.report_uri,
+def join_scores(scores: Iterable[EvaluationScores]) -> EvaluationScores:
+    """All scores together; their names differ."""
+    joined = EvaluationScores()
+    for added in scores:
+        joined = EvaluationScores(
+            joined.metrics | added.metrics,
+            joined.baselines | added.baselines,
+            joined.tables | added.tables,
+            added.report_uri or joined.report_uri,
         )
     return joined
