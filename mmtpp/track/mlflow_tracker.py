@@ -336,6 +336,10 @@ class MlflowTracker:
                         )
                     self._has_given_up.wait(wait)
                     wait = min(2 * wait, LONGEST_WAIT_S)
+                except Exception:  # at the end of the thread: the other records must be sent
+                    logger.exception("%s cannot be sent to MLflow", record["call"])
+                    self._unsent.append(record)
+                    break
                 else:
                     break
             else:

@@ -1,13 +1,16 @@
 """The tracker with an SQLite database of MLflow."""
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
 from mmtpp.core.errors import StoppedError
 from mmtpp.track.mlflow_tracker import MlflowTracker
+from mmtpp.track.tracker import TrackedData
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +105,19 @@ def test_artifacts_are_next_to_the_database_in_any_working_directory(tmp_path, m
     [path] = database.glob(f"mlruns/{tracker.run_id}/artifacts/note.txt")
     assert path.read_text() == "text"
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_record_that_fails_by_an_unexpected_error_does_not_hold_back_the_others(folder, caplog):
+    tracker = _tracker(folder, "damaged model")
+    with tracker:
+        # JSON cannot write an array, so the thread meets a TypeError
+        tracker.log_dataset(
+            TrackedData(name="d", digest="0", uri="u", context="train", counts={"n": np.ones(2)})
+        )
+        tracker.log_text("later.txt", "sent")
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    assert client.get_run(tracker.run_id).info.status == "FINISHED"
+    assert "later.txt" in [entry.path for entry in client.list_artifacts(tracker.run_id)]
+    assert "dataset cannot be sent to MLflow" in caplog.text
+    (backlog,) = folder.rglob("tracking_backlog-*.jsonl")
+    assert [json.loads(line)["call"] for line in backlog.read_text().splitlines()] == ["dataset"]
