@@ -149,7 +149,7 @@ def _engine(config: RunConfig, vocabulary: Vocabulary, *, trains_vision: bool) -
         deepspeed_config,
         training=config.training,
         optimizer_settings=config.optimizer,
-        precision=config.optimizer_precision,
+        optimizer_precision=config.optimizer_precision,
         rank=0,
         num_ranks=1,
     )

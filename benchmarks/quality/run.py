@@ -126,13 +126,17 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
     """Run the baselines without a seed on the targets of the plain model."""
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    train_settings = sample_settings(config.sample_sections, manifest, split="train")
-    spans = interval_range(train_settings)
+    train_sample_settings = sample_settings(config.sample_sections, manifest, split="train")
+    spans = interval_range(train_sample_settings)
     test = read_histories(sample_settings(config.sample_sections, manifest, split="test"), codes)
     test = sorted(test, key=lambda history: history.sequence_id)
     test = test[: config.evaluation.max_sequences or len(test)]
     fitted = Baselines.fit(
-        [history for history in read_histories(train_settings, codes) if len(history.times) > 1],
+        [
+            history
+            for history in read_histories(train_sample_settings, codes)
+            if len(history.times) > 1
+        ],
         interval_range_of(test, tick=spans.tick),
         tick=spans.tick,
         num_types=len(codes),
@@ -168,12 +172,12 @@ def run_control(config: RunConfig) -> dict[str, Any]:
     """Run the baseline that is given the lengths of texts; returns the fields of the record."""
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    train_settings, test = (
+    train_sample_settings, test = (
         sample_settings(config.sample_sections, manifest, split=split)
         for split in ("train", "test")
     )
     started = time.process_time()
-    targets = forecast_by_text_length(train_settings, test, codes)
+    targets = forecast_by_text_length(train_sample_settings, test, codes)
     seconds = time.process_time() - started
     estimates = estimate_metrics(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
     return {

@@ -55,8 +55,8 @@ def run_soft(config: RunConfig, seed: int, *, steps: int) -> dict[str, Any]:
         },
     )
     manifest, vocabulary = open_store(config)
-    train_settings = _settings(config, "train")
-    start = build_soft_start(config.expert, config.model, manifest, train_settings)
+    train_sample_settings = _settings(config, "train")
+    start = build_soft_start(config.expert, config.model, manifest, train_sample_settings)
     splits = {
         split: Samples.from_settings(
             replace(_settings(config, split), memory=start.settings.memory), vocabulary
@@ -68,7 +68,7 @@ def run_soft(config: RunConfig, seed: int, *, steps: int) -> dict[str, Any]:
     num_events, losses = _train(config, model, splits["train"], splits["validation"])
     seconds = time.process_time() - began
     began = time.process_time()
-    targets = _forecast(config, model, splits["test"], train_settings)
+    targets = _forecast(config, model, splits["test"], train_sample_settings)
     estimates = estimate_metrics(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
     return {
         "metrics": {key: estimated.value for key, estimated in estimates.items()},
@@ -141,11 +141,11 @@ def _validate(config: RunConfig, model: SoftModel, samples: Samples) -> float:
 
 
 def _forecast(
-    config: RunConfig, model: SoftModel, samples: Samples, train_settings: Any
+    config: RunConfig, model: SoftModel, samples: Samples, train_sample_settings: Any
 ) -> pa.Table:
     """Forecast every target; returns a table of ``targets.TARGET_SCHEMA``."""
     manifest, vocabulary = open_store(config)
-    grid = soft_tasks(manifest, train_settings).interval_range.grid(num_bytes=2)
+    grid = soft_tasks(manifest, train_sample_settings).interval_range.grid(num_bytes=2)
     codes = np.asarray(model.settings.type_codes)
     forecaster = SoftDistributions(model.eval(), vocabulary.type_ids(codes.tolist()))
     move = batcher_of(config, vocabulary)

@@ -186,7 +186,7 @@ def start_training(
         deepspeed_config,
         training=training,
         optimizer_settings=config.optimizer,
-        precision=config.optimizer_precision,
+        optimizer_precision=config.optimizer_precision,
         rank=0,
         num_ranks=1,
     )

@@ -142,10 +142,10 @@ class Forecaster:
         if expert:
             vocabulary = load_model_vocabulary(path)
             gated = load_mixed_expert(model, description, trained_tasks, vocabulary, where=path)
-        source = model_location(model, "", precision=precision)
-        loaded = LoadedModel.load(source, image_px=config.template.image_px)
+        location = model_location(model, "", precision=precision)
+        loaded = LoadedModel.load(location, image_px=config.template.image_px)
         is_soft = description.kind == ModelKind.SOFT
-        soft = load_soft_distributions(source, loaded) if is_soft else None
+        soft = load_soft_distributions(location, loaded) if is_soft else None
         return cls(path, config, trained_tasks, loaded, gated, soft)
 
     @property

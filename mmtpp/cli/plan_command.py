@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
         max_tokens=config.window.max_tokens,
         samples_per_step=max(config.training.samples_per_step, options.gpus),
         optimizer=config.optimizer,
-        precision=config.optimizer_precision,
+        optimizer_precision=config.optimizer_precision,
     )
     gpus = plan_text.Gpus(
         options.gpus, options.gpu_gib, options.tflops, options.mfu, options.usd_per_gpu_hour

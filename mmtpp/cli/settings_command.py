@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
+from mmtpp.config.affects import Affects, declared_effects
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.shapes import Shapes, declared_shapes
 from mmtpp.core.errors import ConfigError
 
 _WIDTH = 100
@@ -35,15 +35,15 @@ _NAMES = {
 }
 
 CHANGES = {
-    Shapes.STORE: "The event store that `prepare` writes.",
-    Shapes.PLAN: "The samples of training, validation and evaluation: which events they contain, "
+    Affects.STORE: "The event store that `prepare` writes.",
+    Affects.PLAN: "The samples of training, validation and evaluation: which events they contain, "
     "and how they are written.",
-    Shapes.RUN: "The trained weights, and the choice of the best model.",
-    Shapes.FINETUNE: "The trained weights of `finetune` only.",
-    Shapes.STEPS: "The number of updates. A run with a `run.name` continues if the number grows.",
-    Shapes.EVALUATION: "The scores and the generated texts of `evaluate`.",
-    Shapes.PREDICTION: "The forecasts of `predict`.",
-    Shapes.NOTHING: "No result: the setting is a name or a location, or concerns speed or "
+    Affects.RUN: "The trained weights, and the choice of the best model.",
+    Affects.FINETUNE: "The trained weights of `finetune` only.",
+    Affects.STEPS: "The number of updates. A run with a `run.name` continues if the number grows.",
+    Affects.EVALUATION: "The scores and the generated texts of `evaluate`.",
+    Affects.PREDICTION: "The forecasts of `predict`.",
+    Affects.NOTHING: "No result: the setting is a name or a location, or concerns speed or "
     "failures.",
 }
 
@@ -161,14 +161,14 @@ def _settings(
 
 
 @cache
-def _declared() -> dict[str, frozenset[Shapes]]:
-    return dict(declared_shapes(RunConfig))
+def _declared() -> dict[str, frozenset[Affects]]:
+    return dict(declared_effects(RunConfig))
 
 
 def _changes(path: str) -> str:
     """Names of the results that depend on a setting, in the order in which jobs build them."""
     shapes = _declared()[path]
-    return ", ".join(shape.value for shape in Shapes if shape in shapes)
+    return ", ".join(shape.value for shape in Affects if shape in shapes)
 
 
 def _section_of(field: Schema, sections: dict[str, Schema]) -> Schema:

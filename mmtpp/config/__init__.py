@@ -1,6 +1,6 @@
 """The settings of all jobs, in one frozen tree that a job reads once, when it starts.
 
-- ``schema``: the tree of all sections; ``section``, ``shapes``: their base class, and the results
+- ``schema``: the tree of all sections; ``section``, ``affects``: their base class, and the results
   that a setting changes
 - ``data_settings``, ``model_settings``, ``training_settings``, ``optimizer_settings``,
   ``expert_settings``, ``evaluation_settings``, ``run_settings``: the sections

@@ -12,8 +12,8 @@ from pydantic import (
     model_validator,
 )
 
+from mmtpp.config.affects import Affects
 from mmtpp.config.section import Fraction, Instant, Section, Uri
-from mmtpp.config.shapes import Shapes
 from mmtpp.core.events import MAX_TYPES
 from mmtpp.core.split import parse_instant
 from mmtpp.core.times.calendar import find_zone
@@ -25,34 +25,34 @@ class ColumnsSection(Section):
     log, for ``xes``. Empty: the table has no such column. In JSON and Parquet, ``meta.time`` is the
     column of that name, or else the field ``time`` of the objects in the column ``meta``."""
 
-    time: Annotated[str, Shapes.STORE] = ""
+    time: Annotated[str, Affects.STORE] = ""
     """Column of times: numbers in the source's unit, or dates. If a row holds a list of times, the
     row is a whole sequence."""
-    date: Annotated[str, Shapes.STORE] = ""
+    date: Annotated[str, Affects.STORE] = ""
     """Column of dates, if the column ``time`` holds only the time of day. Empty: ``time`` holds
     whole times."""
-    time_format: Annotated[str, Shapes.STORE] = ""
+    time_format: Annotated[str, Affects.STORE] = ""
     """Format of the times: ``number``; ``duration`` (H:MM:SS); ``epoch_s``, ``epoch_ms``,
     ``epoch_us`` or ``epoch_ns`` since 1970; or a format of Python's ``strptime``, such as
     ``%Y%m%d``. Empty: numbers, or dates in a common format of logs."""
-    time_zone: Annotated[str, Shapes.STORE] = "UTC"
+    time_zone: Annotated[str, Affects.STORE] = "UTC"
     """Time zone of dates that state no zone, as an IANA name such as ``Europe/Berlin``."""
-    year: Annotated[NonNegativeInt, Shapes.STORE] = 0
+    year: Annotated[NonNegativeInt, Affects.STORE] = 0
     """Year of the first date in each file, for dates without a year, such as those of syslog. 0
     rejects such dates."""
-    sequence: Annotated[str, Shapes.STORE] = ""
+    sequence: Annotated[str, Affects.STORE] = ""
     """Column of sequence ids; rows with the same id are one sequence. Empty: a file is one
     sequence."""
-    type: Annotated[str, Shapes.STORE] = ""
+    type: Annotated[str, Affects.STORE] = ""
     """Column of event types: numbers or names. Empty: all events have the same type."""
-    text: Annotated[str, Shapes.STORE] = ""
+    text: Annotated[str, Affects.STORE] = ""
     """Column of texts. Empty: events have no text."""
-    image: Annotated[str, Shapes.STORE] = ""
+    image: Annotated[str, Affects.STORE] = ""
     """Column of image paths, relative to ``source.uri``, or to the folder of the file that it
     names. Empty: events have no image."""
-    interval: Annotated[str, Shapes.STORE] = ""
+    interval: Annotated[str, Affects.STORE] = ""
     """Column of declared intervals. They are only compared with the intervals between the times."""
-    split: Annotated[str, Shapes.STORE] = ""
+    split: Annotated[str, Affects.STORE] = ""
     """Column of split names, such as train, dev or test, for ``split.by = given``. Empty: the names
     of files and folders contain the split."""
 
@@ -67,15 +67,15 @@ class ColumnsSection(Section):
 class CsvSection(Section):
     """Format of CSV files, for ``source.kind = columns``."""
 
-    separator: Annotated[str, Field(max_length=1), Shapes.STORE] = ""
+    separator: Annotated[str, Field(max_length=1), Affects.STORE] = ""
     """Character between fields. Empty: comma, semicolon, tab or bar, whichever gives a header with
     the columns of ``source.columns``."""
-    quote: Annotated[str, Field(min_length=1, max_length=1), Shapes.STORE] = '"'
+    quote: Annotated[str, Field(min_length=1, max_length=1), Affects.STORE] = '"'
     """Character around a field that contains separators or line breaks."""
-    escape: Annotated[str, Field(max_length=1), Shapes.STORE] = ""
+    escape: Annotated[str, Field(max_length=1), Affects.STORE] = ""
     """Character before a quote that is part of a text, such as a backslash. Empty: such a quote is
     doubled."""
-    encoding: Annotated[str, Shapes.STORE] = "utf-8"
+    encoding: Annotated[str, Affects.STORE] = "utf-8"
     """Encoding of the files, by its Python name, such as ``cp1252`` or ``gb18030``."""
 
     @model_validator(mode="after")
@@ -103,18 +103,18 @@ class CsvSection(Section):
 class FlightsSection(Section):
     """Sequences of ``source.kind = flights``."""
 
-    sequence: Annotated[Literal["aircraft", "airport_day"], Shapes.STORE] = "aircraft"
+    sequence: Annotated[Literal["aircraft", "airport_day"], Affects.STORE] = "aircraft"
     """Content of one sequence: the flights of an aircraft, or of an airport on one day."""
 
 
 class TaxiSection(Section):
     """Input files of ``source.kind = taxi``."""
 
-    trips: Annotated[Uri, Shapes.STORE] = ""
+    trips: Annotated[Uri, Affects.STORE] = ""
     """CSV or Parquet file with trip records of New York's TLC, with zone ids."""
-    zones: Annotated[Uri, Shapes.STORE] = ""
+    zones: Annotated[Uri, Affects.STORE] = ""
     """Shapefile of the TLC taxi zones, ending in .shp. Its .dbf file is in the same folder."""
-    sequence: Annotated[Literal["day", "zone"], Shapes.STORE] = "day"
+    sequence: Annotated[Literal["day", "zone"], Affects.STORE] = "day"
     """Content of one sequence: the trips of a day, or of a zone."""
 
 
@@ -123,27 +123,27 @@ class SourceSection(Section):
 
     kind: Annotated[
         Literal["flights", "taxi", "danmaku", "danmaku_qa", "mmtpp", "easytpp", "xes", "columns"],
-        Shapes.STORE,
+        Affects.STORE,
     ] = "mmtpp"
     """Format of the raw events. ``mmtpp``: the published JSON, one file per sequence; ``danmaku``:
     Bilibili XML, one file per video; ``danmaku_qa``: questions about such videos, as JSON or JSON
     lines; ``easytpp``: pickles, JSON or rows of EasyTPP; ``columns``: CSV, JSON lines, Parquet
     or Arrow with ``source.columns``; ``xes``: event logs of process mining; ``flights``, ``taxi``:
     the job builds the events, writes them to ``source.uri`` as ``mmtpp`` and reads them back."""
-    uri: Annotated[Uri, Shapes.STORE] = ""
+    uri: Annotated[Uri, Affects.STORE] = ""
     """Folder with the raw files, or one file; a local path, s3://, gs:// or az://. Image paths are
     relative to the folder."""
-    seconds_per_unit: Annotated[PositiveFloat, Shapes.STORE] = 1.0
+    seconds_per_unit: Annotated[PositiveFloat, Affects.STORE] = 1.0
     """Number of seconds in one unit of the source's times, above 0; 60 for minutes. It applies to
     ``mmtpp``, ``easytpp``, ``columns`` and ``xes``; the other kinds have a fixed unit."""
     types: Annotated[
         Literal["auto"] | Annotated[tuple[str, ...], Field(strict=False, max_length=MAX_TYPES)],
-        Shapes.STORE,
+        Affects.STORE,
     ] = ()
     """Names of the event types in the order of their numbers, for ``mmtpp``, ``easytpp``,
     ``columns`` and ``xes``. ``auto``: the names in the data, most frequent first; the store keeps
     them for later data. Empty: types are numbers from 0 to 255."""
-    rare_types: Annotated[Literal["reject", "other"], Shapes.STORE] = "reject"
+    rare_types: Annotated[Literal["reject", "other"], Affects.STORE] = "reject"
     """Treatment of events whose type has no name: ``reject`` rejects them, ``other`` gives them a
     common type named ``other``. With ``types = "auto"`` these are the rarest types, beyond the
     maximum number of types."""
@@ -155,29 +155,29 @@ class SourceSection(Section):
     """Sequences of the flights source."""
     taxi: TaxiSection = TaxiSection()
     """Input files of the taxi source."""
-    partitioning: Annotated[Literal["auto", "file", "sequence"], Shapes.STORE] = "auto"
+    partitioning: Annotated[Literal["auto", "file", "sequence"], Affects.STORE] = "auto"
     """Where the events of a sequence are, for ``columns`` with ``source.columns.sequence`` and for
     ``xes``. ``file``: all in one file; ``prepare`` stops at an id in two files. ``sequence``: in
     any files, such as one for each day; ``prepare`` joins them in order of time. ``auto``: as
     ``file``, but if ids repeat, ``prepare`` starts again as with ``sequence``."""
-    image_roots: Annotated[Annotated[tuple[Uri, ...], Field(strict=False)], Shapes.STORE] = ()
+    image_roots: Annotated[Annotated[tuple[Uri, ...], Field(strict=False)], Affects.STORE] = ()
     """Locations outside of ``uri``, such as ``s3://bucket/images`` or ``https://images.example``.
     Events may name images below them by whole URIs. ``prepare`` reads no other URIs, of web servers
     only public ones by https, and does not notice when such an image changes."""
-    max_rejected_fraction: Annotated[float, Field(ge=0, le=1), Shapes.NOTHING] = 0.01
+    max_rejected_fraction: Annotated[float, Field(ge=0, le=1), Affects.NOTHING] = 0.01
     """Maximum share of rejected events, 0 to 1; with a larger share ``prepare`` fails."""
-    malformed_file: Annotated[Literal["fail", "reject"], Shapes.STORE] = "fail"
+    malformed_file: Annotated[Literal["fail", "reject"], Affects.STORE] = "fail"
     """Treatment of an unreadable event file: ``fail`` stops the job, ``reject`` counts the file and
     records it as rejected."""
-    max_image_pixels: Annotated[PositiveInt, Shapes.STORE] = 50_000_000
+    max_image_pixels: Annotated[PositiveInt, Affects.STORE] = 50_000_000
     """Maximum number of pixels of an image, above 0. Larger images are rejected before they are
     decoded."""
-    max_image_mib: Annotated[PositiveInt, Shapes.STORE] = 64
+    max_image_mib: Annotated[PositiveInt, Affects.STORE] = 64
     """Maximum size of an image file, in MiB, above 0. Larger files are rejected unread."""
-    max_file_mib: Annotated[PositiveInt, Shapes.NOTHING] = 1024
+    max_file_mib: Annotated[PositiveInt, Affects.NOTHING] = 1024
     """Maximum size of an event file, in MiB, above 0; a larger file stops ``prepare``. A process
     reads a whole file and needs about ten times its size in memory."""
-    max_processes: Annotated[NonNegativeInt, Shapes.NOTHING] = 0
+    max_processes: Annotated[NonNegativeInt, Affects.NOTHING] = 0
     """Maximum number of processes of ``prepare``, with one CPU each. 0: the number of CPUs that the
     cluster has or can launch."""
 
@@ -200,16 +200,16 @@ class SourceSection(Section):
 class StoreSection(Section):
     """The event store that ``prepare`` writes and every later job reads."""
 
-    uri: Annotated[Uri, Shapes.NOTHING] = ""
+    uri: Annotated[Uri, Affects.NOTHING] = ""
     """Folder of the store; a local path, s3://, gs:// or az://. Jobs that read or write a store
     require it."""
-    cache_gib: Annotated[NonNegativeFloat, Shapes.NOTHING] = 20.0
+    cache_gib: Annotated[NonNegativeFloat, Affects.NOTHING] = 20.0
     """Maximum disk space on every machine for a cache of remote stores, in GiB, at least 0. 0
     turns the cache off."""
-    cache_path: Annotated[str, Shapes.NOTHING] = ""
+    cache_path: Annotated[str, Affects.NOTHING] = ""
     """Folder of the cache on every machine. Empty: $MMTPP_CACHE, else mmtpp in $XDG_CACHE_HOME or
     ~/.cache."""
-    machine_labels: Annotated[dict[str, str], Shapes.NOTHING] = Field(default={})
+    machine_labels: Annotated[dict[str, str], Affects.NOTHING] = Field(default={})
     """Ray labels of the machines where Ray Data writes and reads the store, such as
     ``{role = "data"}``. Empty: any machine."""
 
@@ -217,23 +217,23 @@ class StoreSection(Section):
 class SplitSection(Section):
     """Which events train the model, and which are held out."""
 
-    by: Annotated[Literal["hash", "given", "time"], Shapes.STORE] = "hash"
+    by: Annotated[Literal["hash", "given", "time"], Affects.STORE] = "hash"
     """How events are assigned to splits. ``hash``: whole sequences, by a stable hash of their ids,
     for ``danmaku_qa`` by the video; ``given``: whole sequences, by the name of their file or folder
     (train, dev, valid, test) or by ``source.columns.split``; ``time``: every sequence is cut in
     time, with training first and the test last."""
-    validation_fraction: Annotated[Fraction, Shapes.STORE] = 0.05
+    validation_fraction: Annotated[Fraction, Affects.STORE] = 0.05
     """Share of the validation split, at least 0 and less than 1: of all sequences, or with
     ``by = time`` of the events of each sequence, the last ones before its test. ``given`` ignores
     it."""
-    test_fraction: Annotated[Fraction, Shapes.STORE] = 0.1
+    test_fraction: Annotated[Fraction, Affects.STORE] = 0.1
     """Share of the test split, at least 0 and less than 1, which only ``evaluate`` uses: of all
     sequences, or with ``by = time`` the last events of each sequence. ``given`` ignores it."""
-    validation_from: Annotated[Instant, Shapes.STORE] = ""
+    validation_from: Annotated[Instant, Affects.STORE] = ""
     """With ``by = time``, the time of the first validation event in all sequences: a number in the
     source's unit, or an ISO date, in UTC unless it has a time zone. Empty: ``validation_fraction``
     determines the time for each sequence."""
-    test_from: Annotated[Instant, Shapes.STORE] = ""
+    test_from: Annotated[Instant, Affects.STORE] = ""
     """With ``by = time``, the time of the first test event in all sequences, in the format of
     ``validation_from``. Empty: ``test_fraction`` determines the time for each sequence."""
 
@@ -277,51 +277,53 @@ class CompressionSection(Section):
     """Which events are similar to their past and become a similar-event token."""
 
     strategy: Annotated[
-        Literal["none", "temporal", "anchored", "relative", "hybrid", "random_drop"], Shapes.PLAN
+        Literal["none", "temporal", "anchored", "relative", "hybrid", "random_drop"], Affects.PLAN
     ] = "temporal"
     """Rule for similar events. ``temporal``: the paper's rule, the interval differs by less than
     ``delta`` from the previous interval; ``anchored``: from the interval of the last kept event;
     ``relative``: like ``temporal`` for the logarithms of the intervals; ``hybrid``: like
     ``temporal``, and type, frame and text agree; ``random_drop``: a control, events at random;
     ``none``: no event is similar."""
-    delta: Annotated[NonNegativeFloat, Shapes.PLAN] = 0.2
+    delta: Annotated[NonNegativeFloat, Affects.PLAN] = 0.2
     """Threshold of the strategy, the paper's capital delta, in the source's time unit, at least 0;
     for ``relative`` a difference of natural logarithms. 0 compresses no event."""
-    run_encoding: Annotated[Literal["token", "run_length"], Shapes.PLAN] = "token"
+    run_encoding: Annotated[Literal["token", "run_length"], Affects.PLAN] = "token"
     """Encoding of consecutive similar events. ``token``: one token per event (the paper);
     ``run_length``: one token for all, their number and the sum of their intervals."""
-    min_text_similarity: Annotated[float, Field(ge=0, le=1), Shapes.PLAN] = 0.5
+    min_text_similarity: Annotated[float, Field(ge=0, le=1), Affects.PLAN] = 0.5
     """Minimum share of common distinct tokens (Jaccard index) in two texts that agree, 0 to 1;
     ``hybrid`` only."""
-    drop_fraction: Annotated[Fraction, Shapes.PLAN] = 0.5
+    drop_fraction: Annotated[Fraction, Affects.PLAN] = 0.5
     """Probability that an event is similar, at least 0 and less than 1; ``random_drop`` only."""
 
 
 class TemplateSection(Section):
     """How an event is written as tokens."""
 
-    style: Annotated[Literal["paper", "compact", "minimal", "dense", "soft"], Shapes.PLAN] = "paper"
+    style: Annotated[Literal["paper", "compact", "minimal", "dense", "soft"], Affects.PLAN] = (
+        "paper"
+    )
     """Layout of an event. ``paper``: the published layout, token for token; ``compact``: without
     its blanks and line breaks; ``minimal``: only the tokens that parsing needs; ``dense``: like
     ``minimal``, without the token that ends a text; ``soft``: one token per event, whose vector
     holds type, memory, text and image. A model of soft tokens is trained by ``pretrain`` alone and
     forecasts densities, like the expert; it needs ``compression.strategy = none``."""
-    time_bytes: Annotated[Literal[2, 3, 4], Shapes.PLAN] = 4
+    time_bytes: Annotated[Literal[2, 3, 4], Affects.PLAN] = 4
     """Number of bytes of the time code. 4 bytes are the paper's float32, 2 bytes resolve an
     interval to 0.4 %."""
-    images: Annotated[Literal["per_event", "on_change", "none"], Shapes.PLAN] = "per_event"
+    images: Annotated[Literal["per_event", "on_change", "none"], Affects.PLAN] = "per_event"
     """Images that are shown: the image of every event, only an image that differs from the
     previous one, or none."""
-    image_px: Annotated[int, Field(ge=56, le=560, multiple_of=28), Shapes.STORE] = 56
+    image_px: Annotated[int, Field(ge=56, le=560, multiple_of=28), Affects.STORE] = 56
     """Side of the square to which ``prepare`` resizes every image, in pixels, a multiple of 28 from
     56 to 560. 56 pixels are 4 tokens."""
-    calendar: Annotated[Literal["none", "hour", "minute"], Shapes.PLAN] = "none"
+    calendar: Annotated[Literal["none", "hour", "minute"], Affects.PLAN] = "none"
     """Calendar that is written after the interval of every event in full, as text tokens.
     ``hour``: day of week and hour, such as ``Tue08``; ``minute``: day of week and time of day, such
     as ``Tue08:15``; ``none``: no calendar. Only for times that are dates."""
-    time_zone: Annotated[str, Shapes.PLAN] = "UTC"
+    time_zone: Annotated[str, Affects.PLAN] = "UTC"
     """IANA name of the calendar's time zone, such as ``Europe/Berlin``."""
-    max_text_tokens: Annotated[NonNegativeInt, Shapes.PLAN] = 0
+    max_text_tokens: Annotated[NonNegativeInt, Affects.PLAN] = 0
     """Maximum length of an event's text, in tokens. Longer texts are truncated in samples and
     counted; the store keeps them whole. 0 truncates none."""
 
@@ -335,18 +337,18 @@ class TemplateSection(Section):
 class WindowSection(Section):
     """How sequences are cut into samples."""
 
-    max_tokens: Annotated[int, Field(ge=64), Shapes.PLAN] = 4096
+    max_tokens: Annotated[int, Field(ge=64), Affects.PLAN] = 4096
     """Maximum length of a packed sample, in tokens, images included; at least 64."""
-    overlap_fraction: Annotated[float, Field(ge=0, le=0.9), Shapes.PLAN] = 0.0
+    overlap_fraction: Annotated[float, Field(ge=0, le=0.9), Affects.PLAN] = 0.0
     """Share of a training window that repeats the end of the previous window, 0 to 0.9. The
     repeated events are read but are no labels."""
-    long_events: Annotated[Literal["truncate", "fail"], Shapes.NOTHING] = "truncate"
+    long_events: Annotated[Literal["truncate", "fail"], Affects.NOTHING] = "truncate"
     """Treatment of an event that does not fit ``max_tokens``. ``truncate``: its text is truncated
     to at most half of ``max_tokens``, and a question in words that does not fit is omitted; both
     are counted and named. ``fail``: the job fails and names the first such event."""
-    time_from: Annotated[float | None, Shapes.PLAN] = None
+    time_from: Annotated[float | None, Affects.PLAN] = None
     """Start of the time range of used events, in the source's unit, inclusive. If it is not
     set, the range begins with the first event."""
-    time_to: Annotated[float | None, Shapes.PLAN] = None
+    time_to: Annotated[float | None, Affects.PLAN] = None
     """End of the time range of used events, in the source's unit, exclusive. If it is not
     set, the range ends with the last event."""

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
+from mmtpp.config.affects import Affects
 from mmtpp.config.section import Fraction, Section
-from mmtpp.config.shapes import Shapes
 from mmtpp.core.times.calendar import find_zone
 
 FEW_EVENTS = 8192
@@ -18,42 +18,42 @@ class ExpertSection(Section):
     """The temporal expert, ``model.preset = "expert"``: small networks that forecast from a memory
     of all earlier events. ``pretrain`` trains it in minutes on a CPU."""
 
-    num_networks: Annotated[int, Field(ge=1, le=16), Shapes.RUN] = 3
+    num_networks: Annotated[int, Field(ge=1, le=16), Affects.RUN] = 3
     """Number of networks, 1 to 16. Their forecasts are averaged."""
-    width: Annotated[int, Field(ge=8, le=1024), Shapes.RUN] = 64
+    width: Annotated[int, Field(ge=8, le=1024), Affects.RUN] = 64
     """Width of a network, 8 to 1024."""
-    num_components: Annotated[int, Field(ge=2, le=256), Shapes.RUN] = 32
+    num_components: Annotated[int, Field(ge=2, le=256), Affects.RUN] = 32
     """Number of log-normal components of the distribution of an interval, 2 to 256."""
-    dropout: Annotated[Literal["auto"] | Fraction, Shapes.RUN] = "auto"
+    dropout: Annotated[Literal["auto"] | Fraction, Affects.RUN] = "auto"
     """Probability of dropout of the widest layer and of the features of text and image, 0 to below
     1. ``auto``: 0.3, and 0.5 with fewer than 8,192 training events."""
-    memory_dropout: Annotated[Literal["auto"] | Fraction, Shapes.RUN] = "auto"
+    memory_dropout: Annotated[Literal["auto"] | Fraction, Affects.RUN] = "auto"
     """Probability of dropout of each column of the memory, 0 to below 1. ``auto``: 0, and 0.2 with
     fewer than 8,192 training events."""
-    epochs: Annotated[PositiveInt, Shapes.RUN] = 30
+    epochs: Annotated[PositiveInt, Affects.RUN] = 30
     """Largest number of passes of a network over the training events. A network is finished earlier
     when it has not improved on the validation events for a third of its training."""
-    max_updates: Annotated[PositiveInt, Shapes.RUN] = 5000
+    max_updates: Annotated[PositiveInt, Affects.RUN] = 5000
     """Largest number of updates of a network."""
-    events_per_update: Annotated[PositiveInt, Shapes.RUN] = 1024
+    events_per_update: Annotated[PositiveInt, Affects.RUN] = 1024
     """Number of events in an update, over all workers, above 0. With few training events an update
     has fewer of them, but about 32 or more, so that an epoch has 8 updates."""
-    learning_rate: Annotated[PositiveFloat, Shapes.RUN] = 3e-3
+    learning_rate: Annotated[PositiveFloat, Affects.RUN] = 3e-3
     """Largest learning rate of AdamW, above 0."""
-    weight_decay: Annotated[NonNegativeFloat, Shapes.RUN] = 0.01
+    weight_decay: Annotated[NonNegativeFloat, Affects.RUN] = 0.01
     """Decoupled weight decay, at least 0."""
-    num_validations: Annotated[int, Field(ge=1, le=1000), Shapes.RUN] = 12
+    num_validations: Annotated[int, Field(ge=1, le=1000), Affects.RUN] = 12
     """Number of validations of a network, 1 to 1000. The best weights are kept."""
-    calendar: Annotated[bool, Shapes.RUN] = True
+    calendar: Annotated[bool, Affects.RUN] = True
     """Whether the expert reads the time of day, week and year, where the training events span at
     least two of these periods."""
-    time_zone: Annotated[str, Shapes.RUN] = "UTC"
+    time_zone: Annotated[str, Affects.RUN] = "UTC"
     """IANA name of the calendar's time zone, such as ``Europe/Berlin``; only for times that are
     dates."""
-    texts: Annotated[Literal["none", "length", "words"], Shapes.RUN] = "words"
+    texts: Annotated[Literal["none", "length", "words"], Affects.RUN] = "words"
     """What the expert reads of texts: ``words`` (the number of tokens of each text, and the first
     and last 16 tokens of the newest one), ``length`` (only the numbers) or ``none``."""
-    images: Annotated[Literal["none", "last"], Shapes.RUN] = "none"
+    images: Annotated[Literal["none", "last"], Affects.RUN] = "none"
     """What the expert reads of images: ``none`` or ``last`` (the image of the newest event, shrunk
     to 24 x 24 pixels), which takes about five times as long to train."""
 

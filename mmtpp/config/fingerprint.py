@@ -1,14 +1,14 @@
 """Fingerprints: a short name of exactly the settings that a result depends on.
 
-Every setting declares which results it shapes (``config.shapes``), so there is no list here.
+Every setting declares which results it shapes (``config.affects``), so there is no list here.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 
+from mmtpp.config.affects import Affects, settings_that_shape
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.shapes import Shapes, settings_that_shape
 
 TRAINING = ("pretrain", "finetune")
 
@@ -33,11 +33,11 @@ def run_fingerprint(config: RunConfig, *, job: str = "pretrain", steps: bool = T
     return fingerprint(settings_that_shape(config, *_kinds(job, steps=steps)))
 
 
-def _kinds(job: str, *, steps: bool = True) -> list[Shapes]:
-    kinds = [Shapes.PLAN, Shapes.RUN]
+def _kinds(job: str, *, steps: bool = True) -> list[Affects]:
+    kinds = [Affects.PLAN, Affects.RUN]
     if job == "finetune":
-        kinds.append(Shapes.FINETUNE)
-    return [*kinds, Shapes.STEPS] if steps else kinds
+        kinds.append(Affects.FINETUNE)
+    return [*kinds, Affects.STEPS] if steps else kinds
 
 
 def run_name(config: RunConfig, job: str, *, store: str) -> str:
@@ -52,6 +52,6 @@ def run_name(config: RunConfig, job: str, *, store: str) -> str:
         return config.run.name
     kinds = _kinds(job)
     if job not in TRAINING:
-        kinds += [Shapes.STORE, Shapes.EVALUATION, Shapes.PREDICTION]
+        kinds += [Affects.STORE, Affects.EVALUATION, Affects.PREDICTION]
     suffix = fingerprint({"settings": settings_that_shape(config, *kinds), "store": store})
     return f"{config.run.name or config.model.preset}-{job}-{suffix[:8]}"

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from mmtpp.config.affects import Affects
 from mmtpp.config.section import Fraction, Section
-from mmtpp.config.shapes import Shapes
 from mmtpp.config.update_rules import UPDATE_RULES, Direction, UpdateRule
 
 
@@ -23,32 +23,34 @@ Exponent = Annotated[
 class OptimizerSection(Section):
     """The update rule. Learning rate and weight decay are settings of ``training``."""
 
-    name: Annotated[Literal["adamw", "muon", "signsgd", "signum", "steepest"], Shapes.RUN] = "adamw"
+    name: Annotated[Literal["adamw", "muon", "signsgd", "signum", "steepest"], Affects.RUN] = (
+        "adamw"
+    )
     """Update rule. ``adamw``; ``muon``: the orthogonalised momentum for each hidden matrix, LoRA's
     included, and AdamW for all other tensors; ``signsgd``: the sign of the gradient; ``signum``:
     the sign of the momentum; ``steepest``: steepest descent in the norm of ``geometry`` and
     ``p``."""
-    beta1: Annotated[Fraction, Shapes.RUN] = 0.9
+    beta1: Annotated[Fraction, Affects.RUN] = 0.9
     """Decay of AdamW's first moment, at least 0 and less than 1."""
-    beta2: Annotated[Fraction, Shapes.RUN] = 0.95
+    beta2: Annotated[Fraction, Affects.RUN] = 0.95
     """Decay of AdamW's second moment, at least 0 and less than 1."""
-    momentum: Annotated[Fraction, Shapes.RUN] = 0.95
+    momentum: Annotated[Fraction, Affects.RUN] = 0.95
     """Decay of the momentum of ``muon``, ``signum`` and ``steepest``, at least 0 and less than 1; 0
     for no momentum."""
-    nesterov: Annotated[bool, Shapes.RUN] = True
+    nesterov: Annotated[bool, Affects.RUN] = True
     """Whether the momentum is Nesterov's; ``muon`` only."""
-    geometry: Annotated[Literal["entrywise", "schatten"], Shapes.RUN] = "schatten"
+    geometry: Annotated[Literal["entrywise", "schatten"], Affects.RUN] = "schatten"
     """Values whose norm is taken: a tensor's entries, or the singular values of a hidden matrix
     (AdamW then updates all other tensors); ``steepest`` only."""
-    p: Annotated[Exponent, Shapes.RUN] = "inf"
+    p: Annotated[Exponent, Affects.RUN] = "inf"
     """Exponent of the norm, at least 1, or "inf"; ``steepest`` only. Entrywise: inf is the sign, 2
     the normalised gradient, 1 its largest entry. Schatten: inf is exactly Muon, 2 is like
     entrywise."""
-    match_rms: Annotated[bool, Shapes.RUN] = True
+    match_rms: Annotated[bool, Affects.RUN] = True
     """Whether each tensor's update is scaled to a root mean square of 0.2, about AdamW's, so that
     learning rates carry over; ``muon`` always does this. False scales to norm 1; ``steepest``
     only."""
-    variance_reduction: Annotated[bool, Shapes.RUN] = False
+    variance_reduction: Annotated[bool, Affects.RUN] = False
     """Whether the momentum is corrected by the gradient of the same samples at the previous weights
     (STORM), at twice the time and one more copy of the trained weights. Not for ``adamw`` and
     ``signsgd``."""
@@ -82,13 +84,13 @@ class OptimizerSection(Section):
 class RoundingSection(Section):
     """Simulated rounding to a floating-point format with fewer bits."""
 
-    mantissa_bits: Annotated[int, Field(ge=0, le=23), Shapes.RUN] = 23
+    mantissa_bits: Annotated[int, Field(ge=0, le=23), Affects.RUN] = 23
     """Number of stored bits of the mantissa, 0 to 23: 23 for float32, 7 for bfloat16, 3 for float8
     e4m3."""
-    exponent_bits: Annotated[int, Field(ge=2, le=8), Shapes.RUN] = 8
+    exponent_bits: Annotated[int, Field(ge=2, le=8), Affects.RUN] = 8
     """Number of bits of the exponent, 2 to 8: 8 for float32 and bfloat16. Values out of range
     become the largest value."""
-    mode: Annotated[Literal["nearest", "stochastic"], Shapes.RUN] = "nearest"
+    mode: Annotated[Literal["nearest", "stochastic"], Affects.RUN] = "nearest"
     """Direction of rounding. ``nearest``: to the nearest value, ties to even; ``stochastic``: up or
     down at random, unbiased."""
 
@@ -116,7 +118,7 @@ class OptimizerPrecisionSection(Section):
     """Rounding of trained weights, after every update."""
     states: RoundingSection = RoundingSection()
     """Rounding of momentum and moments, after every update."""
-    stored_states: Annotated[Literal["float32", "bfloat16", "int8"], Shapes.RUN] = "float32"
+    stored_states: Annotated[Literal["float32", "bfloat16", "int8"], Affects.RUN] = "float32"
     """Storage format of momentum and moments: 4, 2 or 1 bytes. ``int8`` uses blocks of 256 values
     with a scale each, and bfloat16 for tensors of fewer than 4,096 values; it needs the extra
     ``lowbit``."""

@@ -60,7 +60,8 @@ class Rejected:
     """One record that was read but not kept.
 
     Attributes:
-        path: File of the record, relative to the source root.
+        path: File of the record, relative to the source root. For ``unreadable_image`` of a
+            sequence from several files, the first and the last of them.
         row: Index in the file, from 0 (for ``unreadable_image`` the index in order of time); -1
             means the whole file.
         cause: Short fixed phrase, the key of ``rejected_by_cause``.

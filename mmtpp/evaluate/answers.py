@@ -50,11 +50,11 @@ def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) ->
         context: The evaluation.
         trained_tasks: Tasks that the model was trained on.
     """
-    samples = replace(context.held_out, supervision=EveryEvent(("qa",)))
-    plan = make_plan(samples, context.vocabulary.token_ids())
+    sample_settings = replace(context.held_out, supervision=EveryEvent(("qa",)))
+    plan = make_plan(sample_settings, context.vocabulary.token_ids())
     settings = AnswerScorerSettings(
-        samples=samples,
-        model=context.model,
+        sample_settings=sample_settings,
+        model=context.location,
         trained_tasks=trained_tasks,
         generation=context.generation,
     )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import DataError
-from mmtpp.core.forecasting.gate import Gate, IntervalScores, fit_weight, mix_logs
+from mmtpp.core.forecasting.gate import Gate, IntervalLikelihoods, fit_weight, mix_logs
 from mmtpp.data.prepared_store import load_store
 from mmtpp.evaluate.check_model import check_model
 from mmtpp.evaluate.context import EvaluationContext
@@ -115,8 +115,8 @@ def _fit(
 ) -> GateFit:
     """Forecast the validation split with both models, and fit the gate."""
     of_model = build_evaluated_model(context, trained_tasks).forecast_targets()
-    source = replace(context.model, model_uri=expert_uri, adapter_uri="")
-    expert = build_evaluated_model(replace(context, model=source), expert_tasks)
+    location = replace(context.location, model_uri=expert_uri, adapter_uri="")
+    expert = build_evaluated_model(replace(context, location=location), expert_tasks)
     fit = fit_gate(
         of_model,
         expert.forecast_targets(),
@@ -154,7 +154,9 @@ def fit_gate(of_model: pa.Table, of_expert: pa.Table, *, tick: float, where: str
             setting="split.validation_fraction",
         )
     times = [
-        IntervalScores(_values(both, f"time_nll{end}"), _values(both, f"simultaneous{end}"), tick)
+        IntervalLikelihoods(
+            _values(both, f"time_nll{end}"), _values(both, f"simultaneous{end}"), tick
+        )
         for end in ("", _OF_EXPERT)
     ]
     # a language model without the task joint has one forecast of the type
@@ -197,9 +199,9 @@ def _write(fit: GateFit, config: RunConfig, expert_uri: str, output_uri: str) ->
         "events": fit.num_events,
         "nll_nats_per_event": fit.nll,
     }
-    with local_folder(expert_uri) as source, tempfile.TemporaryDirectory() as folder:
-        assert source is not None
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+    with local_folder(expert_uri) as expert, tempfile.TemporaryDirectory() as folder:
+        assert expert is not None
+        shutil.copytree(expert, folder, dirs_exist_ok=True)
         write_gate(fit.gate, Path(folder), facts)
         copy_folder(folder, output_uri)
 

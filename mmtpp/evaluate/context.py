@@ -22,11 +22,11 @@ class EvaluationContext:
     """One evaluation: which model is scored on which events, and where the results go.
 
     Attributes:
-        settings: Section ``evaluation`` of the settings.
+        evaluation: Section ``evaluation`` of the settings.
         held_out: Settings of the held-out samples, without questions.
         training: Settings of the training samples; events before ``window.time_from`` are included,
             because baselines may know them, as models do.
-        model: Where the model is loaded from.
+        location: Where the model is loaded from.
         manifest: Manifest of the store.
         vocabulary: Vocabulary of the store and of the model.
         generation: Settings of written texts.
@@ -36,10 +36,10 @@ class EvaluationContext:
         run_uri: Folder of the results.
     """
 
-    settings: EvaluationSection
+    evaluation: EvaluationSection
     held_out: SampleSettings
     training: SampleSettings
-    model: ModelLocation
+    location: ModelLocation
     manifest: Manifest
     vocabulary: Vocabulary
     generation: GenerationSettings
@@ -70,10 +70,10 @@ class EvaluationContext:
             run_uri: Folder of the results.
         """
         return cls(
-            settings=config.evaluation,
+            evaluation=config.evaluation,
             held_out=held_out,
             training=training,
-            model=model_location(
+            location=model_location(
                 config.model, store.manifest.vocabulary_hash, precision=hardware.precision
             ),
             manifest=store.manifest,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.forecasting.gate import Gate, IntervalScores, mix_logs
+from mmtpp.core.forecasting.gate import Gate, IntervalLikelihoods, mix_logs
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts
 
 FloatArray = NDArray[np.float64]
@@ -21,14 +21,14 @@ class ExpertShare:
     Attributes:
         gate: Weights of the language model.
         intervals: Distributions of the interval, on the language model's grid.
-        scores: Likelihoods of the true intervals.
+        likelihoods: Likelihoods of the true intervals.
         type: (Q, K) log probability of the type, from the history alone.
         joint: (Q, K) log probability of the type, given the true interval.
     """
 
     gate: Gate
     intervals: IntervalForecasts
-    scores: IntervalScores
+    likelihoods: IntervalLikelihoods
     type: FloatArray
     joint: FloatArray
 
@@ -36,9 +36,9 @@ class ExpertShare:
         """The mixture's distributions of the interval, from the language model's."""
         return intervals.mixed_with(self.intervals, self.gate.time)
 
-    def mix_scores(self, scores: IntervalScores) -> IntervalScores:
+    def mix_likelihoods(self, likelihoods: IntervalLikelihoods) -> IntervalLikelihoods:
         """The mixture's likelihoods of the true intervals, from the language model's."""
-        return scores.mixed_with(self.scores, self.gate.time)
+        return likelihoods.mixed_with(self.likelihoods, self.gate.time)
 
     def mix_types(self, log_probability: FloatArray) -> FloatArray:
         """(Q, K) log probability of the type by the mixture, from the history alone."""

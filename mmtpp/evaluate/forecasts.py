@@ -71,7 +71,7 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
     held_out = read_histories(replace(context.held_out, time_from=None), type_codes)
     forecasts = _forecast(model, held_out, type_codes)
     estimates = _estimate(context, forecasts)
-    if context.settings.num_futures:
+    if context.evaluation.num_futures:
         horizon = evaluate_horizon(model, held_out, type_codes)
         estimates["model"] |= horizon.model
         estimates["repeat"] = horizon.repeat
@@ -175,7 +175,7 @@ def _subject(model: EvaluatedModel) -> Subject:
         {
             **model.facts(),
             "store": f"{context.store_uri}, {manifest.fingerprint[:16]}",
-            "split": f"{context.settings.split}, by {manifest.split_by}",
+            "split": f"{context.evaluation.split}, by {manifest.split_by}",
         },
         tuple(manifest.type_names),
         manifest.seconds_per_unit,

@@ -65,7 +65,7 @@ def evaluate_horizon(
     Raises:
         DataError: No sequence is longer than the horizon.
     """
-    context, settings = model.context, model.context.settings
+    context, settings = model.context, model.context.evaluation
     table = _draw_futures(model)
     write_table(context.path("futures.parquet"), table)
     is_truncated = np.array(
@@ -92,8 +92,8 @@ def evaluate_horizon(
     }
     drawn |= mean_estimates(share, futures.sequence, context.seed)
     tree = {
-        forecaster: {name: asdict(estimate) for name, estimate in estimates.items()}
-        for forecaster, estimates in (("model", drawn), ("repeat", repeat))
+        source: {name: asdict(estimate) for name, estimate in estimates.items()}
+        for source, estimates in (("model", drawn), ("repeat", repeat))
     }
     write_bytes(context.path("horizon.json"), json.dumps(tree, indent=2).encode())
     return HorizonReport(drawn, repeat)
@@ -107,7 +107,7 @@ def _draw_futures(model: EvaluatedModel) -> pa.Table:
         raise DataError(
             "no held-out sequence is longer than the horizon",
             where=model.context.store_uri,
-            setting=f"evaluation.horizon = {model.context.settings.horizon}",
+            setting=f"evaluation.horizon = {model.context.evaluation.horizon}",
         )
     return pa.concat_tables(tables).sort_by(order)
 
@@ -119,7 +119,7 @@ def _log_shortcomings(
     context: EvaluationContext,
 ) -> None:
     """Warn of truncated futures, and report sequences that are too short for the horizon."""
-    settings = context.settings
+    settings = context.evaluation
     if is_truncated.any():
         logger.warning(
             "%d of %d futures reached evaluation.max_future_events = %d before the horizon and are "

@@ -68,7 +68,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
         raise DataError(
             "no event is a target",
             where=context.store_uri,
-            setting=f"evaluation.targets_delta = {context.settings.targets_delta}, "
+            setting=f"evaluation.targets_delta = {context.evaluation.targets_delta}, "
             f"compression.delta = {context.held_out.compression.delta}",
         )
     statistics = count_training_events(context.training)
@@ -87,7 +87,9 @@ def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
 
 def _score_windows(context: EvaluationContext, plan: Plan) -> WindowScores:
     settings = WindowScorerSettings(
-        samples=context.held_out, model=context.model, type_codes=context.manifest.occurring_types
+        sample_settings=context.held_out,
+        model=context.location,
+        type_codes=context.manifest.occurring_types,
     )
     tables = map_samples(
         plan, WindowScorer, settings, context.actors, title="evaluate: likelihoods"
@@ -111,12 +113,12 @@ def _order_by_first_target(lists: pa.ListArray, targets: pa.Table) -> np.ndarray
     return order.to_numpy()
 
 
-def count_training_events(samples: SampleSettings) -> BaselineCounts:
-    """Count intervals and types over the training split and the time range of ``samples``."""
-    reader = StoreReader(samples.store)
-    statistics = BaselineCounts(IntervalCodeBaseline(samples.template.time_bytes))
+def count_training_events(settings: SampleSettings) -> BaselineCounts:
+    """Count intervals and types over the training split and the time range of ``settings``."""
+    reader = StoreReader(settings.store)
+    statistics = BaselineCounts(IntervalCodeBaseline(settings.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
-        span = usable_events(sequence, "train", samples.time_range)
+        span = usable_events(sequence, "train", settings.time_range)
         if span.has_targets and len(span) > 1:
             counted = sequence.events.slice(span.first + 1, span.end)
             statistics.add(counted.intervals, counted.types)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.forecasting.gate import IntervalScores
+from mmtpp.core.forecasting.gate import IntervalLikelihoods
 from mmtpp.core.forecasting.interval_forecasts import (
     IntervalForecasts,
     IntervalGrid,
@@ -102,7 +102,7 @@ class ExpertForecasts:
         """
         return self._log_densities(intervals).logsumexp(0) - math.log(len(self.networks))
 
-    def interval_scores(self, intervals: torch.Tensor) -> IntervalScores:
+    def interval_likelihoods(self, intervals: torch.Tensor) -> IntervalLikelihoods:
         """Likelihoods of the true intervals.
 
         Args:
@@ -112,10 +112,10 @@ class ExpertForecasts:
         log_density = self.log_density(intervals).numpy()
         of_zero = np.exp(self.log_density(torch.zeros_like(intervals)).numpy())
         if tick:
-            return IntervalScores(-log_density, of_zero * tick, tick)
+            return IntervalLikelihoods(-log_density, of_zero * tick, tick)
         atom = np.minimum(of_zero, 1 - _TINY)
         nll = np.where((intervals > 0).numpy(), np.log1p(-atom) - log_density, np.nan)
-        return IntervalScores(nll, atom, tick)
+        return IntervalLikelihoods(nll, atom, tick)
 
     @torch.inference_mode()
     def type_log_probabilities(self, intervals: torch.Tensor) -> torch.Tensor:

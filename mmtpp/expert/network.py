@@ -1,6 +1,6 @@
 """The network of the temporal expert: from the memory after an event to the next event.
 
-Axes: N events, P columns of the memory, K types, V features of a text.
+Axes: N events, P columns of the memory, K types, V features of a text, F of an image.
 """
 
 from dataclasses import dataclass
@@ -148,7 +148,8 @@ class ExpertNetwork(nn.Module):
             types: (N,) index of the type of each event.
             words: (N, MAX_WORDS) words of the text of each event; (N, 0) for a network without
                 words.
-            images: (N, V) values of the image of each event; None for a network without images.
+            images: (N, IMAGE_VALUES) values of the image of each event; None for a network
+                without images.
             kept: Values that dropout keeps; None without dropout.
             context: (N, context_width) hidden states of a language model after each event; None
                 without a language model.
@@ -231,7 +232,8 @@ class ExpertNetwork(nn.Module):
             words: (N, MAX_WORDS) words of the text of each event, or (N, 0).
             next_intervals: (N,) intervals until the next event, in the source's unit.
             next_types: (N,) index of the next type.
-            images: (N, V) values of the image of each event; None for a network without images.
+            images: (N, IMAGE_VALUES) values of the image of each event; None for a network
+                without images.
             kept: Values that dropout keeps; None without dropout.
 
         Returns:

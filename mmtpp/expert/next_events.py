@@ -125,7 +125,7 @@ def words_of(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class EventBlocks:
-    """Training sequences in blocks, whose memory fits into the machine's memory.
+    """Training sequences in blocks; the rows of one block at a time are in main memory.
 
     Attributes:
         memory: Settings of the memory.

@@ -24,14 +24,14 @@ class SequenceSettings:
     """Which events are read, and which of them are scored.
 
     Attributes:
-        samples: Store, split, time range, number of sequences and ``targets_delta``; windows,
-            template and compression do not matter.
+        sample_settings: Store, split, time range, number of sequences and ``targets_delta``;
+            windows, template and compression do not matter.
         type_codes: Codes of the types that the expert knows, in order.
         texts: What is read of texts.
         reads_images: Whether images are read.
     """
 
-    samples: SampleSettings
+    sample_settings: SampleSettings
     type_codes: tuple[int, ...]
     texts: TextSettings
     reads_images: bool = False
@@ -45,33 +45,33 @@ def read_sequences(settings: SequenceSettings) -> list[ScoredSequence]:
     Raises:
         DataError: A type is not among the expert's.
     """
-    samples = settings.samples
-    reader = StoreReader(samples.store)
+    sample_settings = settings.sample_settings
+    reader = StoreReader(sample_settings.store)
     sequences: list[ScoredSequence] = []
     shown: dict[str, tuple[str, NDArray[np.int32]]] = {}
     for sequence in reader.sequences(reader.files(), with_text=settings.texts.num_words > 0):
-        span = usable_events(sequence, samples.split, samples.time_range)
-        is_target = _targets(sequence, span, samples.targets_delta)
+        span = usable_events(sequence, sample_settings.split, sample_settings.time_range)
+        is_target = _targets(sequence, span, sample_settings.targets_delta)
         if is_target.any():
             past = past_events(
                 sequence.times[: span.end],
                 sequence.events.slice(0, span.end),
                 settings.type_codes,
                 settings.texts,
-                where=f"{samples.store.data_uri}, sequence {sequence.sequence_id}",
+                where=f"{sample_settings.store.data_uri}, sequence {sequence.sequence_id}",
             )
             sequences.append(ScoredSequence(sequence.sequence_id, past, is_target))
             if settings.reads_images:
                 first = int(is_target.argmax()) - 1  # earlier images are never read
                 shown[sequence.sequence_id] = _shown(sequence, first, span.end)
     sequences.sort(key=lambda sequence: sequence.sequence_id)
-    sequences = sequences[: samples.max_sequences or None]
+    sequences = sequences[: sample_settings.max_sequences or None]
     if not settings.reads_images:
         return sequences
     images = read_images(
         reader,
         [shown[sequence.sequence_id] for sequence in sequences],
-        image_px=samples.store.image_px,
+        image_px=sample_settings.store.image_px,
     )
     return [
         replace(sequence, past=replace(sequence.past, images=of_sequence))
@@ -87,7 +87,7 @@ def read_whole_sequences(settings: SequenceSettings) -> list[tuple[str, PastEven
     Raises:
         DataError: A type is not among the expert's.
     """
-    store = settings.samples.store
+    store = settings.sample_settings.store
     reader = StoreReader(store)
     sequences: list[tuple[str, PastEvents]] = []
     shown: list[tuple[str, NDArray[np.int32]]] = []

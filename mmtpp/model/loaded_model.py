@@ -54,24 +54,29 @@ class LoadedModel:
     batcher: Batcher
 
     @classmethod
-    def load(cls, source: ModelLocation, *, image_px: int) -> "LoadedModel":
+    def load(cls, location: ModelLocation, *, image_px: int) -> "LoadedModel":
         """Load a model, to the GPU if there is one.
 
         Args:
-            source: Location of the model.
+            location: Location of the model.
             image_px: Side of every frame, in pixels.
 
         Raises:
             ModelError: The model cannot be used or has another vocabulary.
         """
-        dtype = torch.bfloat16 if source.precision == "bfloat16" else torch.float32
+        dtype = torch.bfloat16 if location.precision == "bfloat16" else torch.float32
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         adapt_to_processor(device, dtype)
-        with local_folder(source.model_uri) as base, local_folder(source.adapter_uri) as adapter:
+        with (
+            local_folder(location.model_uri) as base,
+            local_folder(location.adapter_uri) as adapter,
+        ):
             assert base is not None
             model, vocabulary = load_event_model(path=base, adapter=adapter, dtype=dtype)
-        if source.vocabulary_hash:
-            check_same_vocabulary(vocabulary.hash, source.vocabulary_hash, where=source.model_uri)
+        if location.vocabulary_hash:
+            check_same_vocabulary(
+                vocabulary.hash, location.vocabulary_hash, where=location.model_uri
+            )
         token_ids = vocabulary.token_ids()
         batcher = Batcher(
             image_pad=token_ids.image_pad,

@@ -49,7 +49,7 @@ class Workload:
         max_tokens: Length of a packed row, which is a micro-batch.
         samples_per_step: Number of packed rows in a step.
         optimizer: Rule of an update.
-        precision: How the optimiser's states are kept.
+        optimizer_precision: How the optimiser's states are kept.
     """
 
     model: str
@@ -57,7 +57,9 @@ class Workload:
     max_tokens: int
     samples_per_step: int
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
-    precision: OptimizerPrecisionSection = field(default_factory=OptimizerPrecisionSection)
+    optimizer_precision: OptimizerPrecisionSection = field(
+        default_factory=OptimizerPrecisionSection
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +229,7 @@ def estimate_memory(counts: Counts, workload: Workload, option: Option, *, gpus:
     gathered = min(counts.parameters, LIVE_PARAMETERS) * WEIGHT_BYTES if stage == 3 else 0
     gradients = counts.trained * GRADIENT_BYTES / (gpus if stage >= 2 else 1)
     buckets = min(counts.trained, BUCKET_ELEMENTS) * WEIGHT_BYTES * (2 if stage >= 2 else 1)
-    state_bytes = counts.states * bytes_per_parameter(workload.precision.stored_states)
+    state_bytes = counts.states * bytes_per_parameter(workload.optimizer_precision.stored_states)
     optimizer = (counts.trained * MASTER_BYTES + state_bytes) / (gpus if stage else 1)
     if workload.optimizer.variance_reduction:
         weights += counts.trained * WEIGHT_BYTES  # previous weights, whole on every GPU
@@ -252,7 +254,7 @@ def estimate_memory(counts: Counts, workload: Workload, option: Option, *, gpus:
 def _update_bytes(counts: Counts, workload: Workload, num_shards: int) -> float:
     """Bytes that an update or a checkpoint takes while it runs."""
     decoded = 0.0
-    if workload.precision.stored_states == "int8":
+    if workload.optimizer_precision.stored_states == "int8":
         # a checkpoint decodes one state at a time
         decoded = counts.trained * MASTER_BYTES / num_shards
     if not workload.optimizer.rule.needs_matrices:

@@ -42,7 +42,7 @@ def memory_table(counts: Counts, workload: Workload, gpus: Gpus) -> str:
     lines = [
         f"{counts.family} {workload.model}: {counts.parameters:,} parameters, {counts.trained:,} "
         f"trained ({trained})",
-        f"{workload.optimizer.name}, states in {workload.precision.stored_states}: "
+        f"{workload.optimizer.name}, states in {workload.optimizer_precision.stored_states}: "
         f"{_state_bytes(counts, workload):.1f} bytes per trained parameter, its float32 weight "
         "included",
         f"GiB on each of {gpus.count} GPUs, rows of {workload.max_tokens} tokens, bfloat16, "
@@ -101,7 +101,7 @@ def settings_as_arguments(workload: Workload, option: Option, *, num_gpus: int) 
         "training.freeze_vision": _toml_flag(True),
         "optimizer.name": workload.optimizer.name,
         "optimizer.variance_reduction": _toml_flag(workload.optimizer.variance_reduction),
-        "optimizer_precision.stored_states": workload.precision.stored_states,
+        "optimizer_precision.stored_states": workload.optimizer_precision.stored_states,
         "zero.stage": option.stage,
         "zero.offload": _toml_flag(option.offload),
     }
@@ -118,7 +118,7 @@ def option_name(option: Option) -> str:
 
 def _state_bytes(counts: Counts, workload: Workload) -> float:
     """Bytes per trained parameter that the optimiser keeps."""
-    state_bytes = counts.states * bytes_per_parameter(workload.precision.stored_states)
+    state_bytes = counts.states * bytes_per_parameter(workload.optimizer_precision.stored_states)
     previous = WEIGHT_BYTES if workload.optimizer.variance_reduction else 0
     return MASTER_BYTES + previous + state_bytes / counts.trained
 

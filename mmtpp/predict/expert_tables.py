@@ -19,7 +19,7 @@ NamedSequence = tuple[str, PastEvents]
 
 def expert_tables(
     expert_uri: str,
-    samples: SampleSettings,
+    sample_settings: SampleSettings,
     settings: DensityForecastSettings,
     machine_labels: Mapping[str, str],
 ) -> Iterator[pa.Table]:
@@ -27,7 +27,7 @@ def expert_tables(
 
     Args:
         expert_uri: Folder of the expert.
-        samples: Settings of the samples, of which only the store matters.
+        sample_settings: Settings of the samples, of which only the store matters.
         settings: Settings of the forecasts.
         machine_labels: Ray labels of the machines that run the tasks.
 
@@ -40,7 +40,7 @@ def expert_tables(
     expert = load_expert(expert_uri)
     codes = settings.trained_tasks.type_codes
     sequences = read_whole_sequences(
-        SequenceSettings(samples, codes, expert.texts, expert.reads_images)
+        SequenceSettings(sample_settings, codes, expert.texts, expert.reads_images)
     )
     starts = range(0, len(sequences), SEQUENCES_PER_TASK)
     blocks = [sequences[start : start + SEQUENCES_PER_TASK] for start in starts]

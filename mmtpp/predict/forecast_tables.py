@@ -28,7 +28,7 @@ def forecast_tables(
     kind: ModelKind,
     config: RunConfig,
     store: PreparedStore,
-    samples: SampleSettings,
+    sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
 ) -> tuple[Iterator[pa.Table], dict[str, int]]:
     """Forecast the sequences of a store; the tables are computed while they are read.
@@ -37,7 +37,7 @@ def forecast_tables(
         kind: Kind of the model.
         config: The whole configuration.
         store: The store.
-        samples: Settings of the samples, one for each sequence.
+        sample_settings: Settings of the samples, one for each sequence.
         trained_tasks: Tasks that the model was trained on.
 
     Returns:
@@ -45,36 +45,40 @@ def forecast_tables(
         cannot read whole.
     """
     if kind == ModelKind.EXPERT:
-        return _expert_tables(config, samples, trained_tasks), {}
+        return _expert_tables(config, sample_settings, trained_tasks), {}
     if kind == ModelKind.SOFT:
-        return _soft_tables(config, store, samples, trained_tasks), {}
-    return _language_model_tables(config, store, samples, trained_tasks)
+        return _soft_tables(config, store, sample_settings, trained_tasks), {}
+    return _language_model_tables(config, store, sample_settings, trained_tasks)
 
 
 def _expert_tables(
-    config: RunConfig, samples: SampleSettings, trained_tasks: TrainedTasks
+    config: RunConfig, sample_settings: SampleSettings, trained_tasks: TrainedTasks
 ) -> Iterator[pa.Table]:
     """Forecasts of a temporal expert."""
     settings = DensityForecastSettings(
         trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
     )
-    return expert_tables(config.model.path, samples, settings, config.store.machine_labels)
+    return expert_tables(config.model.path, sample_settings, settings, config.store.machine_labels)
 
 
 def _soft_tables(
     config: RunConfig,
     store: PreparedStore,
-    samples: SampleSettings,
+    sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
 ) -> Iterator[pa.Table]:
     """Forecasts of a soft model."""
     hardware, model = _hardware_and_model(config, store)
-    samples = with_memory(replace(samples, supervision=FollowingEvent(())), model.scored_uri)
+    sample_settings = with_memory(
+        replace(sample_settings, supervision=FollowingEvent(())), model.scored_uri
+    )
     forecast = DensityForecastSettings(
         trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
     )
-    settings = SoftNextEventActorSettings(samples=samples, model=model, forecast=forecast)
-    plan = make_plan(samples, store.vocabulary.token_ids())
+    settings = SoftNextEventActorSettings(
+        sample_settings=sample_settings, model=model, forecast=forecast
+    )
+    plan = make_plan(sample_settings, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
     return map_samples(plan, SoftNextEventActor, settings, pool, title="predict")
 
@@ -82,7 +86,7 @@ def _soft_tables(
 def _language_model_tables(
     config: RunConfig,
     store: PreparedStore,
-    samples: SampleSettings,
+    sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
 ) -> tuple[Iterator[pa.Table], dict[str, int]]:
     """Forecasts of a language model, and the counts of texts that it cannot read whole."""
@@ -94,8 +98,10 @@ def _language_model_tables(
         generation=generation_settings(config.generation),
         seed=config.training.seed,
     )
-    settings = NextEventActorSettings(samples=samples, model=model, forecast=forecast)
-    plan = make_plan(settings.samples, store.vocabulary.token_ids())
+    settings = NextEventActorSettings(
+        sample_settings=sample_settings, model=model, forecast=forecast
+    )
+    plan = make_plan(settings.sample_settings, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
     tables = map_samples(plan, NextEventActor, settings, pool, title="predict")
     return tables, plan.long_texts.counts()

@@ -74,7 +74,7 @@ class Forecast:
     @property
     def mean(self) -> float:
         """Mean interval, which minimises the expected squared error."""
-        return float(self._interval.mean()[0])
+        return float(self._known_interval.mean()[0])
 
     @property
     def median(self) -> float:
@@ -84,7 +84,7 @@ class Forecast:
     @property
     def simultaneous(self) -> float:
         """Probability that the next event has the same time as the last one."""
-        return float(self._interval.zero[0])
+        return float(self._known_interval.zero[0])
 
     def quantiles(self, levels: Sequence[float]) -> list[float]:
         """Quantiles of the interval.
@@ -92,7 +92,7 @@ class Forecast:
         Args:
             levels: Probabilities of the quantiles, above 0 and below 1.
         """
-        return [float(value) for value in self._interval.quantiles(levels)[0]]
+        return [float(value) for value in self._known_interval.quantiles(levels)[0]]
 
     def survival(self, waits: ArrayLike) -> FloatArray:
         """Probability that no event has occurred until a time after the last event.
@@ -103,7 +103,7 @@ class Forecast:
         Returns:
             (N,) probabilities.
         """
-        return self._at(self._interval.survival, waits)
+        return self._at(self._known_interval.survival, waits)
 
     def hazard(self, waits: ArrayLike) -> FloatArray:
         """Rate of the next event given that it has not occurred: the intensity of the process.
@@ -114,10 +114,10 @@ class Forecast:
         Returns:
             (N,) rates per unit of time.
         """
-        return self._at(self._interval.hazard, waits)
+        return self._at(self._known_interval.hazard, waits)
 
     @property
-    def _interval(self) -> IntervalForecasts:
+    def _known_interval(self) -> IntervalForecasts:
         if self.interval is None:
             raise ValueError("the model was not fine-tuned on tasks.time")
         return self.interval
@@ -270,9 +270,9 @@ class NextEventForecaster:
         """Forecast the next event, and what else ``prediction`` asks for."""
         row, trained_tasks = seen.row, self._settings.trained_tasks
         prediction = self._settings.prediction
-        scores = self._forecaster(row, self._loaded.batcher(row))
-        interval = scores.time.interval if scores.time is not None else None
-        log_probability = scores.type.log_probability if scores.type is not None else None
+        forecasts = self._forecaster(row, self._loaded.batcher(row))
+        interval = forecasts.time.interval if forecasts.time is not None else None
+        log_probability = forecasts.type.log_probability if forecasts.type is not None else None
         if (partner := self._partner(seen, 1)) is not None:
             grid = self._settings.grid
             interval, log_probability = partner.mix_forecasts(interval, log_probability, grid)

@@ -39,12 +39,12 @@ class NextEventActor(ModelActor):
 
     def __init__(self, settings: NextEventActorSettings) -> None:
         super().__init__(settings)
-        template = settings.samples.build_template(self.loaded.token_ids)
+        template = settings.sample_settings.build_template(self.loaded.token_ids)
         self._past: StoredPast | None = None
         gated: GatedExpert | None = None
         if settings.model.expert_uri:
             gated = load_gated_expert(settings.model.expert_uri)
-            self._past = StoredPast(gated.expert, gated.type_codes, settings.samples.store)
+            self._past = StoredPast(gated.expert, gated.type_codes, settings.sample_settings.store)
         self._forecast = NextEventForecaster(self.loaded, template, settings.forecast, gated)
         self._prediction = settings.forecast.prediction
         self._schema = forecast_schema(settings.forecast.trained_tasks, self._prediction)

@@ -75,17 +75,17 @@ def load_soft_weights(model: SoftModel, folder: Path) -> None:
         ) from error
 
 
-def load_soft_distributions(source: ModelLocation, loaded: LoadedModel) -> SoftDistributions:
+def load_soft_distributions(location: ModelLocation, loaded: LoadedModel) -> SoftDistributions:
     """Load the distributions of a soft model.
 
     Args:
-        source: Location of the model.
+        location: Location of the model.
         loaded: The backbone with its adapter, on its device.
 
     Raises:
         ModelError: The folder holds no soft model, or its files are damaged.
     """
-    with local_folder(source.scored_uri) as folder:
+    with local_folder(location.scored_uri) as folder:
         assert folder is not None
         model = load_soft_model(loaded.model, folder)
     model = model.to(loaded.batcher.device)

@@ -47,11 +47,11 @@ class SoftSettings:
         )
 
 
-def with_memory(samples: SampleSettings, uri: str) -> SampleSettings:
+def with_memory(sample_settings: SampleSettings, uri: str) -> SampleSettings:
     """Settings of samples whose soft tokens hold the memory of a model.
 
     Args:
-        samples: Settings of the samples.
+        sample_settings: Settings of the samples.
         uri: Folder of the adapter, or of the whole model.
 
     Raises:
@@ -64,7 +64,7 @@ def with_memory(samples: SampleSettings, uri: str) -> SampleSettings:
             where=uri,
             cause="only a training with template.style = soft writes it",
         )
-    return replace(samples, memory=settings.memory)
+    return replace(sample_settings, memory=settings.memory)
 
 
 def load_soft_settings(uri: str) -> SoftSettings | None:

@@ -53,18 +53,18 @@ class MemoryChoice:
 
 
 def fit_memory(
-    samples: SampleSettings, choice: MemoryChoice
+    settings: SampleSettings, choice: MemoryChoice
 ) -> tuple[MemorySettings, TrainingStatistics]:
     """Fit the memory and its statistics to training events.
 
     Args:
-        samples: Settings of the training samples.
+        settings: Settings of the training samples.
         choice: What the memory reads.
 
     Raises:
         DataError: No training interval is above zero.
     """
-    sequences = _read_some(samples, has_texts=choice.has_texts)
+    sequences = _read_some(settings, has_texts=choice.has_texts)
     try:
         if not sequences:
             raise ValueError("no training sequence has two events")
@@ -76,20 +76,20 @@ def fit_memory(
             with_calendar=choice.with_calendar,
         )
     except ValueError as error:
-        raise DataError(str(error), where=samples.store.data_uri) from error
+        raise DataError(str(error), where=settings.store.data_uri) from error
     blocks = EventBlocks.from_sequences(memory, sequences, tick=choice.tick)
     statistics = training_statistics(blocks)
     quantiles = np.quantile(statistics.log_intervals, np.linspace(0, 1, _NUM_QUANTILES))
     return memory, replace(statistics, log_intervals=quantiles)
 
 
-def _read_some(samples: SampleSettings, *, has_texts: bool) -> list[ScoredSequence]:
+def _read_some(settings: SampleSettings, *, has_texts: bool) -> list[ScoredSequence]:
     """The first sequences of the store with about ``STATISTICS_EVENTS`` training events."""
-    reader = StoreReader(samples.store)
+    reader = StoreReader(settings.store)
     sequences: list[ScoredSequence] = []
     num_events = 0
     for sequence in reader.sequences(reader.files()):
-        span = usable_events(sequence, samples.split, samples.time_range)
+        span = usable_events(sequence, settings.split, settings.time_range)
         is_target = np.arange(span.end) >= max(1, span.first_target)
         if not is_target.any():
             continue

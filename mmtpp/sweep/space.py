@@ -6,10 +6,10 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mmtpp.config.affects import Affects, settings_that_shape
 from mmtpp.config.fingerprint import fingerprint, run_fingerprint
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.shapes import Shapes, settings_that_shape
 from mmtpp.sweep.sweep_settings import Choice, SweepSettings, Tie
 
 Values = Mapping[str, object]
@@ -46,7 +46,7 @@ class Sweep:
             "scheduler",
         }
         # a fingerprint of a run leaves out how the run is scored
-        judged = settings_that_shape(self.config, Shapes.EVALUATION, Shapes.FINETUNE)
+        judged = settings_that_shape(self.config, Affects.EVALUATION, Affects.FINETUNE)
         identity = {
             "space": {key: _plain(choice) for key, choice in self.space.items()},
             "tied": {key: tie.model_dump(mode="json") for key, tie in self.tied.items()},

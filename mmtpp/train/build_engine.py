@@ -32,7 +32,7 @@ class EngineSections:
         lora: Adapter to train; rank 0 trains the model's own parameters.
         training: Size of a step, learning rate and clipping.
         optimizer: Settings of the optimiser.
-        precision: Number formats of weights and states.
+        optimizer_precision: Number formats of weights and states.
         zero: Sharding.
         trains_vision: Whether the vision tower is trained.
         soft: The model of soft tokens; None for another template.
@@ -42,7 +42,7 @@ class EngineSections:
     lora: LoraSection
     training: TrainingSection
     optimizer: OptimizerSection
-    precision: OptimizerPrecisionSection
+    optimizer_precision: OptimizerPrecisionSection
     zero: ZeroSection
     trains_vision: bool
     soft: SoftStart | None
@@ -73,7 +73,7 @@ def build_engine(
         deepspeed_config,
         training=sections.training,
         optimizer_settings=sections.optimizer,
-        precision=sections.precision,
+        optimizer_precision=sections.optimizer_precision,
         rank=group.rank,
         num_ranks=group.num_ranks,
     )

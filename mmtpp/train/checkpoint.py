@@ -45,9 +45,9 @@ class TrainingProgress:
         """The progress after one more update."""
         return replace(self, step=self.step + 1)
 
-    def with_scores(self, scores: dict[str, float]) -> "TrainingProgress":
+    def with_validation(self, validation: dict[str, float]) -> "TrainingProgress":
         """The progress after a validation, which may make this step the best one."""
-        loss = scores[BEST_BY]
+        loss = validation[BEST_BY]
         if self.best_step and self.best_loss <= loss:
             return self
         return replace(self, best_step=self.step, best_loss=loss)

@@ -28,17 +28,18 @@ Scores = tuple[torch.Tensor, torch.Tensor | None]
 class DeepSpeedEngine:
     """DeepSpeed with ZeRO and the optimiser of ``optimizer.name``.
 
-    DeepSpeed averages gradients over ranks and accumulation steps. The loop's loss is a sum over
-    this rank's labels divided by the labels of the whole step. So ``backward`` multiplies the loss
-    by the number of ranks and of micro-batches. The result is the gradient of the step's mean loss,
-    however samples are split (tests/parity/test_accumulation.py).
+    DeepSpeed averages gradients over ranks and accumulation steps. The loop's loss is the weighted
+    sum over this rank's labels, divided by the sum of the weights of the whole step. So
+    ``backward`` multiplies the loss by the number of ranks and of micro-batches. The result is the
+    gradient of the step's mean loss, however samples are split
+    (tests/parity/test_accumulation.py).
 
     Args:
         model: Model to train.
         deepspeed_config: Configuration made by ``zero.build_deepspeed_config``.
         training: Learning rate, its schedule and the size of a step.
         optimizer_settings: Settings of the optimiser.
-        precision: Simulated rounding, and how the optimiser's states are kept.
+        optimizer_precision: Simulated rounding, and how the optimiser's states are kept.
         rank: Rank of this process; torch.distributed must be initialised.
         num_ranks: Number of ranks in the group.
 
@@ -53,7 +54,7 @@ class DeepSpeedEngine:
         *,
         training: TrainingSection,
         optimizer_settings: OptimizerSection,
-        precision: OptimizerPrecisionSection,
+        optimizer_precision: OptimizerPrecisionSection,
         rank: int,
         num_ranks: int,
     ) -> None:
@@ -77,7 +78,7 @@ class DeepSpeedEngine:
         optimizer = Optimizer(
             parameters_by_name,
             optimizer_settings,
-            precision,
+            optimizer_precision,
             lr=training.learning_rate,
             weight_decay=training.weight_decay,
             seed=seed_from(training.seed, rank),

@@ -17,8 +17,9 @@ class ExpertInputs:
         run: Name, folder and MLflow run of the run.
         tracking: Settings of MLflow.
         fit: Settings of the networks and of their training.
-        train_settings: Settings by which the training sequences are read.
-        validation_settings: The same for the validation sequences; None if the store has none.
+        train_sequence_settings: Settings by which the training sequences are read.
+        validation_sequence_settings: The same for the validation sequences; None if the store has
+            none.
         data_fingerprint: Fingerprint of the store's content.
         calendar: Whether the expert reads the calendar.
         time_zone: IANA name of the calendar's time zone.
@@ -34,8 +35,8 @@ class ExpertInputs:
     run: RunIdentity
     tracking: TrackingSection
     fit: ExpertFitSettings
-    train_settings: SequenceSettings
-    validation_settings: SequenceSettings | None
+    train_sequence_settings: SequenceSettings
+    validation_sequence_settings: SequenceSettings | None
     data_fingerprint: str
     calendar: bool
     time_zone: str
@@ -50,4 +51,4 @@ class ExpertInputs:
     @property
     def tick(self) -> float:
         """Tick of the store's clock, in the source's unit; 0 if the times have no tick."""
-        return self.train_settings.samples.store.tick
+        return self.train_sequence_settings.sample_settings.store.tick

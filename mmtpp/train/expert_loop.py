@@ -104,7 +104,9 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         to_report = final_metrics(fit, expert)
         tracker.log_metrics(fit.total_updates, to_report)
         if rank == 0:
-            warn_below_marginal(to_report, where=inputs.train_settings.samples.store.data_uri)
+            warn_below_marginal(
+                to_report, where=inputs.train_sequence_settings.sample_settings.store.data_uri
+            )
             write_expert(expert, inputs)
     outcome = Outcome(fit.total_updates, best_step=0, is_finished=fit.is_finished)
     _save(fit, inputs, rank, to_report | outcome.as_metrics(), wait=True)
@@ -124,12 +126,14 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
         DataError: No training event is scored, or all intervals are zero.
     """
     started = time.monotonic()
-    training = read_sequences(inputs.train_settings)
+    training = read_sequences(inputs.train_sequence_settings)
     validation = (
-        read_sequences(inputs.validation_settings) if inputs.validation_settings is not None else []
+        read_sequences(inputs.validation_sequence_settings)
+        if inputs.validation_sequence_settings is not None
+        else []
     )
     num_events = count_events(training)
-    where = inputs.train_settings.samples.store.data_uri
+    where = inputs.train_sequence_settings.sample_settings.store.data_uri
     if not num_events:
         raise DataError(
             "no training sequence has two events",
@@ -159,9 +163,9 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
     fit = ExpertFit(
         blocks[0],
         blocks[1],
-        num_types=len(inputs.train_settings.type_codes),
+        num_types=len(inputs.train_sequence_settings.type_codes),
         settings=inputs.fit,
-        num_words=inputs.train_settings.texts.num_words if memory.has_texts else 0,
+        num_words=inputs.train_sequence_settings.texts.num_words if memory.has_texts else 0,
         reads_images=reads_images,
         ranks=ranks,
     )
@@ -182,7 +186,11 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
 def build_expert(fit: ExpertFit, inputs: ExpertInputs) -> Expert:
     """The expert of a finished training."""
     networks = tuple(fit.networks())
-    image_px = inputs.train_settings.samples.store.image_px if networks[0].size.reads_images else 0
+    image_px = (
+        inputs.train_sequence_settings.sample_settings.store.image_px
+        if networks[0].size.reads_images
+        else 0
+    )
     return Expert(fit.memory, inputs.tick, networks, image_px)
 
 

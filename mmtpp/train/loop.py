@@ -53,11 +53,11 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
 
         to_report: dict[str, float] = {}
         validates_now = is_last or _is_due(progress.step, training.validate_every)
-        if inputs.validation_settings and validates_now:
-            scores = _validate(worker, progress.step)
-            latest |= scores
+        if inputs.validation_sample_settings and validates_now:
+            validation = _validate(worker, progress.step)
+            latest |= validation
             if training.validate_every:
-                progress = _keep_if_best(worker, progress, scores)
+                progress = _keep_if_best(worker, progress, validation)
             to_report = {**worker.constant_metrics, **latest, STEP: float(progress.step)}
 
         interruption = worker.interruptions.poll(worker.batcher.device)
@@ -124,16 +124,16 @@ def _log_step(
 
 def _validate(worker: Worker, step: int) -> dict[str, float]:
     with worker.telemetry.validating():
-        scores = validate(worker, step)
-    worker.tracker.log_metrics(step, scores)
-    return scores
+        metrics = validate(worker, step)
+    worker.tracker.log_metrics(step, metrics)
+    return metrics
 
 
 def _keep_if_best(
-    worker: Worker, progress: TrainingProgress, scores: dict[str, float]
+    worker: Worker, progress: TrainingProgress, validation: dict[str, float]
 ) -> TrainingProgress:
-    """Keep this model next to the run's output if no earlier one has a better score."""
-    progress = progress.with_scores(scores)
+    """Keep this model next to the run's output if no earlier one has a better validation."""
+    progress = progress.with_validation(validation)
     if progress.best_step == progress.step:
         worker.watchdog.record_position(
             progress.step, SAVING, "keeping the best", may_take_long=True

@@ -156,7 +156,7 @@ def train_step(
         nll: list[torch.Tensor] = []
         for index, (row, row_weights) in enumerate(micro_batches):
             on_micro_batch(index)
-            nll_N = _score_label_losses(context, row, step)
+            nll_N = _label_losses(context, row, step)
             weights_N = torch.as_tensor(row_weights, device=device, dtype=torch.float32)
             engine.backward(factor * (nll_N * weights_N).sum() / total_weight)
             nll.append(nll_N.detach())
@@ -199,7 +199,7 @@ def _pad_rows(
     return [*zip(rows, label_weights, strict=True), *[padding] * num_missing]
 
 
-def _score_label_losses(context: StepContext, row: Row, step: int) -> torch.Tensor:
+def _label_losses(context: StepContext, row: Row, step: int) -> torch.Tensor:
     """(N,) negative log-likelihoods of the labels of a row."""
     # Dropout is a function of sample and step: a resumed run repeats it exactly.
     torch.manual_seed(seed_from("dropout", context.seed, step, row.sample_id) % 2**63)

@@ -105,8 +105,8 @@ def _scores_whole_events(inputs: WorkerInputs) -> bool:
 def _check_targets(worker: Worker, num_labels: int) -> None:
     if num_labels:
         return
-    assert worker.inputs.validation_settings is not None
-    settings = worker.inputs.validation_settings
+    assert worker.inputs.validation_sample_settings is not None
+    settings = worker.inputs.validation_sample_settings
     raise DataError(
         "no validation event is a target",
         where=settings.store.data_uri,
@@ -121,13 +121,15 @@ def _rows(worker: Worker) -> Iterator[tuple[Row, bool]]:
     Ranks with fewer rows repeat rows that are not counted, to make the same number of forward
     passes.
     """
-    assert worker.inputs.validation_settings is not None
+    assert worker.inputs.validation_sample_settings is not None
     plan = load_plan(worker.inputs.validation_plan_uri)
     num_samples = len(plan.samples)
     num_rounds = -(-num_samples // worker.num_ranks)
     positions = np.arange(num_rounds) * worker.num_ranks + worker.rank
     token_ids = worker.vocabulary.token_ids()
-    rows = iter_rows(plan, positions % num_samples, worker.inputs.validation_settings, token_ids)
+    rows = iter_rows(
+        plan, positions % num_samples, worker.inputs.validation_sample_settings, token_ids
+    )
     return zip(rows, (positions < num_samples).tolist(), strict=True)
 
 

@@ -150,7 +150,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         lora=lora,
         training=training,
         optimizer=config.optimizer,
-        precision=config.optimizer_precision,
+        optimizer_precision=config.optimizer_precision,
         zero=config.zero,
         trains_vision=config.trains_vision,
         soft=inputs.soft,
@@ -164,7 +164,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
         logger.info("MFU is the fraction of %.3g TFLOP/s, %s", peak / 1e12, source)
         _log_step_size(
-            training, inputs.train_settings.max_tokens, group.num_ranks, start.progress.step
+            training, inputs.train_sample_settings.max_tokens, group.num_ranks, start.progress.step
         )
     return Worker(
         inputs=inputs,
@@ -179,7 +179,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         rows=rows,
         rows_per_step=_rows_per_step(training.samples_per_step, group),
         step_context=_build_step_context(training, config.tasks, inputs, vocabulary, group, engine),
-        flop_counter=_build_flop_counter(model, inputs.train_settings),
+        flop_counter=_build_flop_counter(model, inputs.train_sample_settings),
         telemetry=Telemetry(peak),
         tracker=rank_tracker(config.tracking, inputs.run, rank=group.rank),
         watchdog=_build_watchdog(inputs.run.run_uri, training.hang_timeout_s, group),
@@ -244,7 +244,7 @@ def _rows_of_rank(
         rank=group.rank,
         num_ranks=group.num_ranks,
     )
-    return iter_rows(plan, samples, inputs.train_settings, vocabulary.token_ids())
+    return iter_rows(plan, samples, inputs.train_sample_settings, vocabulary.token_ids())
 
 
 def _rows_per_step(samples_per_step: int, group: RankGroup) -> int:
@@ -262,8 +262,8 @@ def _restore(engine: DeepSpeedEngine, start: _Start) -> None:
     )
 
 
-def _build_flop_counter(model: EventModel, samples: SampleSettings) -> FlopCounter:
-    return FlopCounter(model, image_px=samples.image_px, blank_frame=samples.shows_images)
+def _build_flop_counter(model: EventModel, settings: SampleSettings) -> FlopCounter:
+    return FlopCounter(model, image_px=settings.image_px, blank_frame=settings.shows_images)
 
 
 def _log_step_size(
@@ -291,18 +291,18 @@ def _build_step_context(
     token_ids = vocabulary.token_ids()
     smoothing = build_smoothing(
         training,
-        time_bytes=inputs.train_settings.template.time_bytes,
-        tick=inputs.train_settings.store.tick,
+        time_bytes=inputs.train_sample_settings.template.time_bytes,
+        tick=inputs.train_sample_settings.store.tick,
         byte_ids=token_ids.byte_ids,
     )
     return StepContext(
         engine=engine,
         batcher=Batcher(
             image_pad=token_ids.image_pad,
-            image_px=inputs.train_settings.image_px,
+            image_px=inputs.train_sample_settings.image_px,
             device=group.device,
             dtype=group.dtype,
-            blank_frame=inputs.train_settings.shows_images,
+            blank_frame=inputs.train_sample_settings.shows_images,
             image_format=engine.model.family.image_format,
         ),
         label_weights=LabelWeights(training.loss_weights, tasks),

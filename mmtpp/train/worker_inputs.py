@@ -18,8 +18,8 @@ class WorkerInputs:
     Attributes:
         config: The resolved configuration as a tree.
         run: Name, folder and MLflow run of the run.
-        train_settings: Settings of the training samples.
-        validation_settings: Settings of the validation samples; None skips validation.
+        train_sample_settings: Settings of the training samples.
+        validation_sample_settings: Settings of the validation samples; None skips validation.
         train_plan_uri: Plan of the training samples.
         validation_plan_uri: Plan of the validation samples.
         tokenizer_json: Tokenizer of the vocabulary.
@@ -35,8 +35,8 @@ class WorkerInputs:
 
     config: dict[str, object]
     run: RunIdentity
-    train_settings: SampleSettings
-    validation_settings: SampleSettings | None
+    train_sample_settings: SampleSettings
+    validation_sample_settings: SampleSettings | None
     train_plan_uri: str
     validation_plan_uri: str
     tokenizer_json: str

@@ -332,7 +332,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         deepspeed_config,
         training=config.training,
         optimizer_settings=config.optimizer,
-        precision=config.optimizer_precision,
+        optimizer_precision=config.optimizer_precision,
         rank=rank,
         num_ranks=num_ranks,
     )

@@ -108,7 +108,9 @@ def test_states_of_all_optimisers_by_hand():
 
     def optimizer_bytes(optimizer: OptimizerSection, stored: str = "float32") -> float:
         workload = replace(
-            LORA_3B, optimizer=optimizer, precision=OptimizerPrecisionSection(stored_states=stored)
+            LORA_3B,
+            optimizer=optimizer,
+            optimizer_precision=OptimizerPrecisionSection(stored_states=stored),
         )
         return estimate_memory(count_sizes(workload), workload, option, gpus=8).optimizer * GIB
 
@@ -142,7 +144,7 @@ def test_memory_of_an_update_beyond_activations_by_hand():
             lora_rank=0,
             max_tokens=64,
             optimizer=optimizer,
-            precision=OptimizerPrecisionSection(stored_states=stored),
+            optimizer_precision=OptimizerPrecisionSection(stored_states=stored),
         )
         counts = count_sizes(workload)
         assert counts.trained == trained

@@ -38,7 +38,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
-class IntervalScores:
+class IntervalLikelihoods:
     """Likelihoods of the true intervals by a model.
 
     Attributes:
@@ -60,7 +60,7 @@ class IntervalScores:
             of_zero, of_positive = np.log(self.simultaneous), np.log1p(-self.simultaneous)
         return np.where(np.isnan(self.nll), of_zero, of_positive - self.nll)
 
-    def mixed_with(self, other: "IntervalScores", weight: float) -> "IntervalScores":
+    def mixed_with(self, other: "IntervalLikelihoods", weight: float) -> "IntervalLikelihoods":
         """Scores of the mixture with another model.
 
         Args:
@@ -70,9 +70,9 @@ class IntervalScores:
         simultaneous = weight * self.simultaneous + (1 - weight) * other.simultaneous
         mixed = mix_logs(weight, self.log_likelihoods(), other.log_likelihoods())
         if self.tick:
-            return IntervalScores(-mixed, simultaneous, self.tick)
+            return IntervalLikelihoods(-mixed, simultaneous, self.tick)
         nll = np.where(np.isnan(self.nll), np.nan, np.log1p(-simultaneous) - mixed)
-        return IntervalScores(nll, simultaneous, self.tick)
+        return IntervalLikelihoods(nll, simultaneous, self.tick)
 
 
 def mix_logs(weight: float, first: ArrayLike, second: ArrayLike) -> FloatArray:

@@ -67,6 +67,6 @@ def share_of_rank(samples: NDArray[np.int64], *, rank: int, num_ranks: int) -> N
 def num_micro_batches(samples_per_step: int, *, num_ranks: int) -> int:
     """Number of micro-batches of every rank in a step: the size of the largest share.
 
-    A rank with a smaller share adds an empty micro-batch.
+    A rank with a smaller share repeats its last row, whose labels have no weight.
     """
     return -(-samples_per_step // num_ranks)

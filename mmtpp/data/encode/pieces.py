@@ -90,11 +90,11 @@ def write_pieces(folder: str, shard: int, content: ParsedShard, *, num_partition
     rejected = pa.Table.from_pylist(
         [asdict(record) for record in content.rejected], REJECTED_SCHEMA
     )
-    parts = [_by_partition(table, num_partitions) for table in (pieces, rejected)]
+    divided = [_by_partition(table, num_partitions) for table in (pieces, rejected)]
     streams: list[bytes] = []
     ranges: list[PartitionRange] = []
     start = 0
-    for partition_pieces, partition_rejected in zip(*parts, strict=True):
+    for partition_pieces, partition_rejected in zip(*divided, strict=True):
         both = _stream(partition_pieces), _stream(partition_rejected)
         middle = start + len(both[0])
         end = middle + len(both[1])
@@ -128,7 +128,7 @@ def read_partition(folder: str, ranges: Sequence[PartitionRange]) -> ParsedShard
     num_joined = sum(len(set(names)) > 1 for names in paths.values())
     return ParsedShard(
         counts=ReadCounts(num_joined=num_joined),
-        sequences=[join_pieces(parts) for parts in pieces.values()],
+        sequences=[join_pieces(of_sequence) for of_sequence in pieces.values()],
         paths=[_describe(names) for names in paths.values()],
         splits=list(splits.values()),
         rejected=[
@@ -205,9 +205,9 @@ def _load_tables(
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Pieces and rejected records of each range."""
 
-    def load(part: PartitionRange) -> tuple[pa.Table, pa.Table]:
-        data = pa.py_buffer(read_range(_pieces_uri(folder, part.shard), part.start, part.end))
-        size = part.middle - part.start
+    def load(bounds: PartitionRange) -> tuple[pa.Table, pa.Table]:
+        data = pa.py_buffer(read_range(_pieces_uri(folder, bounds.shard), bounds.start, bounds.end))
+        size = bounds.middle - bounds.start
         return _table(data[:size], PIECE_SCHEMA), _table(data[size:], REJECTED_SCHEMA)
 
     with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:

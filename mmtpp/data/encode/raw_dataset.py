@@ -177,9 +177,9 @@ def _collect(
             place = 0 if joins else len(pieces)
             pieces.setdefault((sequence.sequence_id, split, place), []).append(sequence)
     return (
-        [join_pieces(parts) for parts in pieces.values()],
+        [join_pieces(of_sequence) for of_sequence in pieces.values()],
         [split for _, split, _ in pieces],
-        sum(len(parts) > 1 for parts in pieces.values()),
+        sum(len(of_sequence) > 1 for of_sequence in pieces.values()),
     )
 
 

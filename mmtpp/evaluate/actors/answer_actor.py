@@ -50,8 +50,8 @@ class AnswerScorer(ModelActor):
     def __init__(self, settings: AnswerScorerSettings) -> None:
         super().__init__(settings)
         loaded, trained_tasks = self.loaded, settings.trained_tasks
-        self._reader = StoreReader(settings.samples.store)
-        num_bytes = settings.samples.template.time_bytes
+        self._reader = StoreReader(settings.sample_settings.store)
+        num_bytes = settings.sample_settings.template.time_bytes
         self._forecaster = RowForecaster(
             loaded.model,
             loaded.token_ids,
@@ -63,8 +63,8 @@ class AnswerScorer(ModelActor):
     def process(self, sample: AssembledRow) -> pa.Table:
         """Answer the questions of one window, ``ANSWER_SCHEMA``."""
         [window] = sample.windows
-        scores = self._forecaster(sample.row, self.loaded.batcher(sample.row)).qa
-        assert scores is not None
+        likelihoods = self._forecaster(sample.row, self.loaded.batcher(sample.row)).qa
+        assert likelihoods is not None
         address = Address(window["file"], window["group"], window["row"])
         questions = self._reader.questions(address)
         rows: list[dict[str, object]] = []
@@ -78,8 +78,8 @@ class AnswerScorer(ModelActor):
                     "question": questions[index].question,
                     "answer": questions[index].answer,
                     "written": self._generate(history),
-                    "nll": float(scores.nll[window_index]),
-                    "tokens": int(scores.num_tokens[window_index]),
+                    "nll": float(likelihoods.nll[window_index]),
+                    "tokens": int(likelihoods.num_tokens[window_index]),
                 }
             )
         return pa.Table.from_pylist(rows, ANSWER_SCHEMA)

@@ -45,7 +45,7 @@ class ExampleReader(ModelActor):
 
     def __init__(self, settings: ModelActorSettings) -> None:
         super().__init__(settings)
-        self._store = StoreReader(settings.samples.store)
+        self._store = StoreReader(settings.sample_settings.store)
 
     def process(self, sample: AssembledRow) -> pa.Table:
         """Read one window, ``_SCHEMA``."""

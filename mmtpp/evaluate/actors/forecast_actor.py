@@ -73,12 +73,12 @@ class TargetScorer(ModelActor):
         if settings.model.expert_uri:
             self._expert = ExpertScorer(
                 load_gated_expert(settings.model.expert_uri),
-                settings.samples.store,
+                settings.sample_settings.store,
                 settings.type_codes,
                 settings.grid,
             )
         self._tick = settings.tick
-        self._num_bytes = settings.samples.template.time_bytes
+        self._num_bytes = settings.sample_settings.template.time_bytes
         self._generation = settings.generation
         self._generate = TextGenerator(
             loaded.model, loaded.vocabulary, settings.generation.settings

@@ -54,7 +54,7 @@ class ExpertScorer:
         return ExpertShare(
             gate=self._gated.gate,
             intervals=code_forecasts(forecasts, self._grid, tick=tick),
-            scores=forecasts.interval_scores(given),
+            likelihoods=forecasts.interval_likelihoods(given),
             type=self._arranged(forecasts.marginal_type_log_probabilities(coarse)),
             joint=self._arranged(forecasts.type_log_probabilities(given).numpy()),
         )

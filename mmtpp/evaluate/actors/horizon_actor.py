@@ -63,7 +63,7 @@ class FutureDrawer(ModelActor):
         self._settings = settings
         self._sample_futures = FutureSampler(
             self.loaded.model,
-            settings.samples.build_template(self.loaded.token_ids),
+            settings.sample_settings.build_template(self.loaded.token_ids),
             settings.type_codes,
             self.loaded.vocabulary.type_ids(settings.type_codes),
             settings.grid,
@@ -73,7 +73,7 @@ class FutureDrawer(ModelActor):
         if settings.model.expert_uri:
             self._gated = load_gated_expert(settings.model.expert_uri)
             self._past = StoredPast(
-                self._gated.expert, self._gated.type_codes, settings.samples.store
+                self._gated.expert, self._gated.type_codes, settings.sample_settings.store
             )
 
     def process(self, sample: AssembledRow) -> pa.Table:

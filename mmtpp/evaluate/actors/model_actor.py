@@ -20,11 +20,11 @@ class ModelActorSettings:
     """Settings that every actor with a model needs.
 
     Attributes:
-        samples: Settings that the plan was made with.
+        sample_settings: Settings that the plan was made with.
         model: Where the model is loaded from.
     """
 
-    samples: SampleSettings
+    sample_settings: SampleSettings
     model: ModelLocation
 
 
@@ -39,9 +39,9 @@ class ModelActor(ABC):
     """
 
     def __init__(self, settings: ModelActorSettings) -> None:
-        self._image_px = settings.samples.image_px
+        self._image_px = settings.sample_settings.image_px
         self.loaded = LoadedModel.load(settings.model, image_px=self._image_px)
-        self._assembler = Assembler(settings.samples, self.loaded.token_ids)
+        self._assembler = Assembler(settings.sample_settings, self.loaded.token_ids)
 
     def __call__(self, samples: pa.Table) -> pa.Table:
         """Process samples, ``plan.samples_table``, one after the other."""

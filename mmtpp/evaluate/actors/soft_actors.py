@@ -28,15 +28,15 @@ class SoftActor(ModelActor):
         settings: Settings of the actor.
 
     Attributes:
-        forecaster: The model's forecasts.
+        distributions: Distributions after the events of a row.
         codes: (K,) codes of the types that the model knows.
     """
 
     def __init__(self, settings: ModelActorSettings) -> None:
         super().__init__(settings)
-        self.forecaster = load_soft_distributions(settings.model, self.loaded)
-        self.codes = np.asarray(self.forecaster.model.settings.type_codes, dtype=np.int16)
-        self._reader = StoreReader(settings.samples.store)
+        self.distributions = load_soft_distributions(settings.model, self.loaded)
+        self.codes = np.asarray(self.distributions.model.settings.type_codes, dtype=np.int16)
+        self._reader = StoreReader(settings.sample_settings.store)
 
     def begin_rollout(self, sample: AssembledRow, num_futures: int) -> SoftRollout:
         """Begin futures after the last event of a sample of one window.
@@ -46,7 +46,7 @@ class SoftActor(ModelActor):
             num_futures: Number of futures.
         """
         batch = self.loaded.batcher(sample.row)
-        return self.forecaster.begin_rollout(batch, self._past(sample), num_futures)
+        return self.distributions.begin_rollout(batch, self._past(sample), num_futures)
 
     def _past(self, sample: AssembledRow) -> PastEvents:
         """All events of the sequence up to the last one of the sample."""
@@ -84,9 +84,9 @@ class SoftTargetScorer(SoftActor):
         row = sample.row
         events = row.event[row.label_positions()]
         chosen = np.flatnonzero(row.event_is_target[events])
-        forecasts = self.forecaster.forecast_labels(self.loaded.batcher(row))
+        forecasts = self.distributions.forecast_labels(self.loaded.batcher(row))
         events = events[chosen]
-        tick = self.forecaster.model.settings.tick
+        tick = self.distributions.model.settings.tick
         intervals = round_to_ticks(sample.event_values("interval")[events], tick)
         scores = density_columns(
             forecasts.select(torch.from_numpy(chosen)),

@@ -56,14 +56,16 @@ class EvaluatedExpert(EvaluatedModel):
 
     def sample_futures(self) -> Iterable[pa.Table]:
         """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
-        wanted = self.context.settings
+        evaluation = self.context.evaluation
         return map_blocks(
             sample_sequences,
             self._expert,
             sequence_blocks(self._sequences),
-            FutureSettings(wanted.num_futures, wanted.horizon, wanted.max_future_events),
+            FutureSettings(
+                evaluation.num_futures, evaluation.horizon, evaluation.max_future_events
+            ),
             self.trained_tasks.type_codes,
-            wanted.origins_per_sequence,
+            evaluation.origins_per_sequence,
             self.context.seed,
             machine_labels=self.context.task_labels,
             title="evaluate: futures",
@@ -71,11 +73,11 @@ class EvaluatedExpert(EvaluatedModel):
 
     def facts(self) -> dict[str, str]:
         """What the report says about the model."""
-        return {"model": self.context.model.model_uri}
+        return {"model": self.context.location.model_uri}
 
     @cached_property
     def _expert(self) -> Expert:
-        return load_expert(self.context.model.model_uri)
+        return load_expert(self.context.location.model_uri)
 
     @cached_property
     def _sequences(self) -> list[ScoredSequence]:

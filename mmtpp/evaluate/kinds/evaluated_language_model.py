@@ -30,11 +30,11 @@ class _Windows:
     """Windows of held-out sequences with questions about every event.
 
     Attributes:
-        samples: Settings of the plan.
+        sample_settings: Settings of the plan.
         plan: Plan of the windows.
     """
 
-    samples: SampleSettings
+    sample_settings: SampleSettings
     plan: Plan
 
 
@@ -44,8 +44,8 @@ class EvaluatedLanguageModel(EvaluatedModel):
     def _target_tables(self) -> Iterable[pa.Table]:
         context, windows = self.context, self._windows
         settings = TargetScorerSettings(
-            samples=windows.samples,
-            model=context.model,
+            sample_settings=windows.sample_settings,
+            model=context.location,
             type_codes=self._type_codes,
             grid=self._grid,
             tick=context.manifest.tick,
@@ -57,14 +57,14 @@ class EvaluatedLanguageModel(EvaluatedModel):
 
     def sample_futures(self) -> Iterable[pa.Table]:
         """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
-        context, evaluation = self.context, self.context.settings
+        context, evaluation = self.context, self.context.evaluation
         supervision = FutureOrigins(
             ("time",), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
         )
-        samples = replace(context.held_out, supervision=supervision)
+        sample_settings = replace(context.held_out, supervision=supervision)
         settings = FutureDrawerSettings(
-            samples=samples,
-            model=context.model,
+            sample_settings=sample_settings,
+            model=context.location,
             type_codes=self._type_codes,
             grid=self._grid,
             joint="joint" in self.trained_tasks.tasks,
@@ -73,12 +73,14 @@ class EvaluatedLanguageModel(EvaluatedModel):
             max_events=evaluation.max_future_events,
             seed=context.seed,
         )
-        plan = make_plan(samples, context.vocabulary.token_ids())
+        plan = make_plan(sample_settings, context.vocabulary.token_ids())
         return map_samples(plan, FutureDrawer, settings, context.actors, title="evaluate: futures")
 
     def examples(self, targets: pa.Table) -> list[Example]:
         """Windows of the report, with the model's attention."""
-        actor = ModelActorSettings(samples=self._windows.samples, model=self.context.model)
+        actor = ModelActorSettings(
+            sample_settings=self._windows.sample_settings, model=self.context.location
+        )
         return read_examples(actor, self._windows.plan, targets, self.context.actors)
 
     def cut_text_counts(self) -> dict[str, float]:
@@ -87,7 +89,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
 
     def facts(self) -> dict[str, str]:
         """What the report says about the model."""
-        model, compression = self.context.model, self.context.held_out.compression
+        model, compression = self.context.location, self.context.held_out.compression
         return {
             "model": model.model_uri,
             **({"adapter": model.adapter_uri} if model.adapter_uri else {}),
@@ -107,16 +109,18 @@ class EvaluatedLanguageModel(EvaluatedModel):
     @cached_property
     def _windows(self) -> _Windows:
         tasks = tuple(name for name in EVENT_TASKS if name in self.trained_tasks.tasks)
-        samples = replace(
+        sample_settings = replace(
             self.context.held_out,
             supervision=EveryEvent(tasks, self._grid.first_bytes),
             packed=True,  # short sequences share a forward pass
         )
-        return _Windows(samples, make_plan(samples, self.context.vocabulary.token_ids()))
+        return _Windows(
+            sample_settings, make_plan(sample_settings, self.context.vocabulary.token_ids())
+        )
 
     def _choose_texts(self) -> GenerationTargets:
         """A share of the targets: about ``evaluation.num_generated_texts`` are written."""
         context, windows = self.context, self._windows.plan.windows
         first, end = (windows[name].to_numpy() for name in ("first_scored", "end"))
-        share = context.settings.num_generated_texts / max(1, int((end - first).sum()))
+        share = context.evaluation.num_generated_texts / max(1, int((end - first).sum()))
         return GenerationTargets(context.generation, min(1.0, share), context.seed)

@@ -14,7 +14,7 @@ from mmtpp.model.record import TrainedTasks
 class EvaluatedModel(ABC):
     """A model that forecasts the held-out events of a store.
 
-    A kind of model is one subclass, and one line in ``model_kinds.build_evaluated_model``.
+    A kind of model is one subclass, and one line in ``model_kinds.KINDS``.
 
     Args:
         context: The evaluation.
@@ -35,7 +35,7 @@ class EvaluatedModel(ABC):
             raise DataError(
                 "no event is a target",
                 where=self.context.store_uri,
-                setting=f"evaluation.targets_delta = {self.context.settings.targets_delta}",
+                setting=f"evaluation.targets_delta = {self.context.evaluation.targets_delta}",
             )
         order = [("sequence_id", "ascending"), ("position", "ascending")]
         return pa.concat_tables(tables).sort_by(order)

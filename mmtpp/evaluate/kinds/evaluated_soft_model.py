@@ -27,36 +27,40 @@ class EvaluatedSoftModel(EvaluatedModel):
     def _target_tables(self) -> Iterable[pa.Table]:
         context = self.context
         # short sequences share a forward pass
-        samples = replace(self._samples, supervision=AllTokens(), packed=True)
+        sample_settings = replace(self._samples, supervision=AllTokens(), packed=True)
         settings = SoftTargetScorerSettings(
-            samples=samples,
-            model=context.model,
+            sample_settings=sample_settings,
+            model=context.location,
             grid=density_grid(self.trained_tasks.interval_range),
         )
-        plan = make_plan(samples, context.vocabulary.token_ids())
+        plan = make_plan(sample_settings, context.vocabulary.token_ids())
         return map_samples(
             plan, SoftTargetScorer, settings, context.actors, title="evaluate: forecasts"
         )
 
     def sample_futures(self) -> Iterable[pa.Table]:
         """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
-        context, wanted = self.context, self.context.settings
-        origins = FutureOrigins((), num_origins=wanted.origins_per_sequence, horizon=wanted.horizon)
-        samples = replace(self._samples, supervision=origins)
+        context, evaluation = self.context, self.context.evaluation
+        origins = FutureOrigins(
+            (), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
+        )
+        sample_settings = replace(self._samples, supervision=origins)
         settings = SoftFutureDrawerSettings(
-            samples=samples,
-            model=context.model,
-            futures=FutureSettings(wanted.num_futures, wanted.horizon, wanted.max_future_events),
+            sample_settings=sample_settings,
+            model=context.location,
+            futures=FutureSettings(
+                evaluation.num_futures, evaluation.horizon, evaluation.max_future_events
+            ),
             seed=context.seed,
         )
-        plan = make_plan(samples, context.vocabulary.token_ids())
+        plan = make_plan(sample_settings, context.vocabulary.token_ids())
         return map_samples(
             plan, SoftFutureDrawer, settings, context.actors, title="evaluate: futures"
         )
 
     def facts(self) -> dict[str, str]:
         """What the report says about the model."""
-        model = self.context.model
+        model = self.context.location
         return {
             "model": model.model_uri,
             **({"adapter": model.adapter_uri} if model.adapter_uri else {}),
@@ -66,4 +70,4 @@ class EvaluatedSoftModel(EvaluatedModel):
     @property
     def _samples(self) -> SampleSettings:
         """Settings of the held-out samples, with the model's memory."""
-        return with_memory(self.context.held_out, self.context.model.scored_uri)
+        return with_memory(self.context.held_out, self.context.location.scored_uri)

@@ -20,5 +20,5 @@ def build_evaluated_model(
     context: EvaluationContext, trained_tasks: TrainedTasks
 ) -> EvaluatedModel:
     """Build the model of an evaluation, of the kind that its folder holds."""
-    description = describe_model(context.model.model_uri, context.model.adapter_uri)
+    description = describe_model(context.location.model_uri, context.location.adapter_uri)
     return KINDS[description.kind](context, trained_tasks)

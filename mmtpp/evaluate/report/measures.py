@@ -103,7 +103,7 @@ def _measures() -> dict[str, Measure]:
 
 MEASURES = _measures()
 LIKELIHOODS = (metric_names.JOINT_NLL, metric_names.TIME_NLL, metric_names.TYPE_NLL)
-"""Likelihoods, of which the result shows the first that both forecasters have."""
+"""Likelihoods, of which the result shows the first that both models have."""
 HEADLINES = (metric_names.TIME_RMSE, metric_names.TYPE_ACCURACY)
 """Further measures of the result."""
 BASELINES = {

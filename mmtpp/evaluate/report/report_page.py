@@ -108,7 +108,7 @@ def _model_first(estimates: Estimates) -> dict[str, Mapping[str, Estimate]]:
 
 
 def _table(models: Estimates) -> list[dict[str, object]]:
-    """Rows of the measures that any forecaster has.
+    """Rows of the measures that the model or any baseline has.
 
     A cell holds the value, its interval, and whether the value is the best of the row.
     """

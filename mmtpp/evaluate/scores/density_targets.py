@@ -36,7 +36,7 @@ def density_columns(
         chosen, true = forecasts.select(part), intervals[part]
         on_grid = chosen.interval_forecasts(grid)
         time = time_columns(on_grid, true.double().numpy(), tick=forecasts.tick)
-        time["time_nll"] = chosen.interval_scores(true).nll
+        time["time_nll"] = chosen.interval_likelihoods(true).nll
         marginal = chosen.marginal_type_log_probabilities(on_grid)
         joint = chosen.type_log_probabilities(true).numpy()
         types_of_part = type_columns("", marginal, types[part], codes)

@@ -268,20 +268,20 @@ def metric_differences(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Estimate]:
-    """Subtract the metrics of one forecaster from those of another, for the same targets.
+    """Subtract the metrics of one model from those of another, for the same targets.
 
     The intervals are of paired resamples: each resample draws the same sequences for both
-    forecasters, so a sequence that is hard for both does not widen them.
+    models, so a sequence that is hard for both does not widen them.
 
     Args:
-        targets: ``targets.TARGET_SCHEMA`` of the first forecaster, at least one row.
-        other: The same targets, in any order of rows, with the forecasts of the second forecaster.
+        targets: ``targets.TARGET_SCHEMA`` of the first model, or of a baseline, at least one row.
+        other: The same targets, in any order of rows, with the forecasts of the second model.
         seconds_per_unit: Seconds in one unit of the source's times.
         seed: Seed of the bootstrap.
         resamples: Number of resamples.
 
     Returns:
-        Differences by metric, for the metrics of both forecasters.
+        Differences by metric, for the metrics of both models.
 
     Raises:
         ValueError: The two tables have different sequences.

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.forecasting.gate import IntervalScores
+from mmtpp.core.forecasting.gate import IntervalLikelihoods
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts
 from mmtpp.core.representation.timecode import bin_edges, encode_intervals
 from mmtpp.evaluate.assembled_row import AssembledRow
@@ -156,8 +156,10 @@ def _mixed_time_columns(
 ) -> dict[str, np.ndarray]:
     """Interval forecasts of a mixture and their scores, by column. A mixture decodes no bytes."""
     mixed = expert.mix_intervals(forecasts.interval)
-    scores = IntervalScores(nll, simultaneous_probability(forecasts.interval), tick)
-    return time_columns(mixed, true, tick=tick) | {"time_nll": expert.mix_scores(scores).nll}
+    likelihoods = IntervalLikelihoods(nll, simultaneous_probability(forecasts.interval), tick)
+    return time_columns(mixed, true, tick=tick) | {
+        "time_nll": expert.mix_likelihoods(likelihoods).nll
+    }
 
 
 def _type_forecasts(forecasts: RowForecasts, expert: ExpertShare | None) -> dict[str, np.ndarray]:

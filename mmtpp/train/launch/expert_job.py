@@ -117,7 +117,7 @@ def build_inputs(
     """
     expert, manifest, vocabulary = config.expert, store.manifest, store.vocabulary
     _check_time_zone(expert, manifest, where=store.uri)
-    samples = {
+    by_split = {
         split: replace(
             sample_settings(config.sample_sections, manifest, split=split, reads_template=False),
             max_sequences=0,
@@ -127,15 +127,15 @@ def build_inputs(
     texts, reads_images = _text_settings(expert, vocabulary), expert.images == "last"
     trained_tasks = TrainedTasks(
         tasks=DENSITY_TASKS,
-        interval_range=interval_range(samples["train"]),
+        interval_range=interval_range(by_split["train"]),
         type_codes=_type_codes(manifest),
         type_names=tuple(manifest.type_names),
         seconds_per_unit=manifest.seconds_per_unit,
         trains_history=False,
     )
     sequences = {
-        split: SequenceSettings(samples[split], trained_tasks.type_codes, texts, reads_images)
-        for split in samples
+        split: SequenceSettings(by_split[split], trained_tasks.type_codes, texts, reads_images)
+        for split in by_split
     }
     return ExpertInputs(
         run=run,
@@ -143,8 +143,10 @@ def build_inputs(
         fit=_network_settings(
             expert, config.training.seed, num_events=manifest.events_by_split["train"]
         ),
-        train_settings=sequences["train"],
-        validation_settings=sequences["validation"] if _has_validation(manifest, expert) else None,
+        train_sequence_settings=sequences["train"],
+        validation_sequence_settings=sequences["validation"]
+        if _has_validation(manifest, expert)
+        else None,
         data_fingerprint=manifest.fingerprint,
         calendar=expert.calendar,
         time_zone=expert.time_zone,

@@ -19,7 +19,7 @@ NUM_COUNTED = 64  # samples whose operations are averaged
 
 
 def num_steps_within(
-    samples: SampleSettings,
+    settings: SampleSettings,
     plan: Plan,
     vocabulary: Vocabulary,
     *,
@@ -31,7 +31,7 @@ def num_steps_within(
     """Number of updates of a fresh ``tiny`` that ``training.max_flops`` allows.
 
     Args:
-        samples: Settings of the training samples.
+        settings: Settings of the training samples.
         plan: Plan of the training samples.
         vocabulary: Vocabulary of the store.
         training: Budget and size of a step.
@@ -42,12 +42,12 @@ def num_steps_within(
     Raises:
         ConfigError: The budget allows no update.
     """
-    counter = _flop_counter(samples, vocabulary, model, trains_vision=trains_vision)
+    counter = _flop_counter(settings, vocabulary, model, trains_vision=trains_vision)
     order = np.random.default_rng(seed_from("flops") % 2**63).permutation(len(plan.samples))
     counted = samples_table(plan, order[:NUM_COUNTED])
-    assembled = Assembler(samples, vocabulary.token_ids())(counted)
+    assembled = Assembler(settings, vocabulary.token_ids())(counted)
     rows = [
-        row_from_arrow(assembled, index, image_px=samples.image_px)
+        row_from_arrow(assembled, index, image_px=settings.image_px)
         for index in range(len(assembled))
     ]
     num_passes = num_gradient_passes(optimizer)
@@ -66,10 +66,10 @@ def num_steps_within(
 
 
 def _flop_counter(
-    samples: SampleSettings, vocabulary: Vocabulary, model: ModelSection, *, trains_vision: bool
+    settings: SampleSettings, vocabulary: Vocabulary, model: ModelSection, *, trains_vision: bool
 ) -> FlopCounter:
     tiny = tiny_without_weights(vocabulary, width=model.tiny_width, layers=model.tiny_layers)
     tiny.model.visual.requires_grad_(trains_vision)
     return FlopCounter(
-        EventModel(tiny), image_px=samples.image_px, blank_frame=samples.shows_images
+        EventModel(tiny), image_px=settings.image_px, blank_frame=settings.shows_images
     )

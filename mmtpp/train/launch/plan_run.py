@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 PLAN_FILE, VALIDATION_PLAN_FILE = "plan.parquet", "validation_plan.parquet"
 
 
-def plan_training(samples: SampleSettings, vocabulary: Vocabulary, run_uri: str) -> Plan:
+def plan_training(settings: SampleSettings, vocabulary: Vocabulary, run_uri: str) -> Plan:
     """Load the run's plan, or make and save it.
 
     Args:
-        samples: Settings of the training samples.
+        settings: Settings of the training samples.
         vocabulary: Vocabulary of the store.
         run_uri: Folder of the run.
 
@@ -38,14 +38,14 @@ def plan_training(samples: SampleSettings, vocabulary: Vocabulary, run_uri: str)
     """
     uri = join(run_uri, PLAN_FILE)
     if not exists(uri):
-        plan = make_plan(samples, vocabulary.token_ids())
+        plan = make_plan(settings, vocabulary.token_ids())
         plan.save(uri)
         return plan
     plan = load_plan(uri)
-    if plan.fingerprint != samples.fingerprint:
+    if plan.fingerprint != settings.fingerprint:
         raise DataError(
             f"this run was started on data {plan.fingerprint[:16]}, the data is now "
-            f"{samples.fingerprint[:16]}",
+            f"{settings.fingerprint[:16]}",
             where=uri,
             cause="the store or a setting that shapes samples changed under the same run name",
             setting="run.name: choose another, or leave it empty",
@@ -89,10 +89,10 @@ def plan_validation(
             num_sequences,
         )
         return None
-    samples = sample_settings(sections, manifest, split="validation", supervision=supervision)
+    settings = sample_settings(sections, manifest, split="validation", supervision=supervision)
     # evaluation.max_sequences limits the job `evaluate`, not validation
-    samples = replace(samples, max_sequences=0)
-    plan = make_plan(samples, vocabulary.token_ids())
+    settings = replace(settings, max_sequences=0)
+    plan = make_plan(settings, vocabulary.token_ids())
     addresses = plan.windows.select(["file", "group", "row"]).to_pylist()
     names = [(address["file"], address["group"], address["row"]) for address in addresses]
     sequences = sorted(set(names))
@@ -105,7 +105,7 @@ def plan_validation(
         samples=[[index] for index in range(len(windows))],
     )
     plan.save(join(run_uri, VALIDATION_PLAN_FILE))
-    return samples
+    return settings
 
 
 def build_trained_tasks(

@@ -74,16 +74,14 @@ class TrainerSettings:
 
 @dataclass(frozen=True, slots=True)
 class FinishedTraining:
-    """The outcome of a run that reached its last step.
+    """A training that reached its last step.
 
     Attributes:
-        steps: Number of updates.
-        best_step: Step of the model with the best validation; 0 for none.
+        outcome: How it ended.
         metrics: Last value of every metric.
     """
 
-    steps: int
-    best_step: int
+    outcome: Outcome
     metrics: dict[str, float]
 
 
@@ -121,7 +119,7 @@ def train_on_workers(
             where=run_uri,
             cause="SIGTERM, which `ray job stop` sends; run the same command again to resume",
         )
-    return FinishedTraining(outcome.step, outcome.best_step, metrics)
+    return FinishedTraining(outcome, metrics)
 
 
 def _build_trainer(

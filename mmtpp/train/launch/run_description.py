@@ -23,7 +23,7 @@ def describe_training(
         num_steps: Number of updates.
         store_uri: URI of the store.
     """
-    settings = inputs.train_settings
+    settings = inputs.train_sample_settings
     compression = settings.compression
     source = f"`{model.path}`" if model.path else f"a random {model.preset}"
     trained = f"LoRA of rank {lora.rank}" if lora.rank else "all parameters"

@@ -65,7 +65,7 @@ def record_result(
         "run_name": run.run_name,
         f"{trained.kind}_uri": trained.uri,
         **({f"best_{trained.kind}_uri": trained.best_uri} if trained.best_uri else {}),
-        "steps": finished.steps,
+        "steps": finished.outcome.step,
         "metrics": finished.metrics,
         "tracking_uri": tracking.uri,
     }
@@ -84,7 +84,9 @@ def _track_result(
     changing = {
         key: metrics[key] for key in metrics if not key.startswith(("data/", "model/", "system/"))
     }
-    tracker.log_metrics(finished.steps, {f"final/{key}": value for key, value in changing.items()})
+    tracker.log_metrics(
+        finished.outcome.step, {f"final/{key}": value for key, value in changing.items()}
+    )
     if folder_bytes(trained.uri) <= tracking.max_artifact_mib * 2**20:
         tracker.log_folder(trained.uri, trained.uri.rpartition("/")[2])
     else:

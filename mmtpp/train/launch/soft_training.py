@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_soft_start(
-    expert: ExpertSection, model: ModelSection, manifest: Manifest, samples: SampleSettings
+    expert: ExpertSection, model: ModelSection, manifest: Manifest, settings: SampleSettings
 ) -> SoftStart:
     """From what the training of a soft model starts.
 
@@ -25,7 +25,7 @@ def build_soft_start(
         expert: Memory and size of the network on the language model.
         model: Model or adapter that is trained further, if any.
         manifest: Manifest of the store.
-        samples: Settings of the training samples.
+        settings: Settings of the training samples.
 
     Raises:
         ConfigError: There is a time zone, but the times are no dates.
@@ -39,7 +39,7 @@ def build_soft_start(
     if expert.time_zone != "UTC" and not manifest.times_are_dates:
         raise ConfigError(
             "a time zone needs times that are dates; those of the store are numbers",
-            where=samples.store.data_uri,
+            where=settings.store.data_uri,
             setting=f"expert.time_zone = {expert.time_zone}",
         )
     choice = MemoryChoice(
@@ -49,7 +49,7 @@ def build_soft_start(
         with_calendar=expert.calendar,
         has_texts=expert.texts != "none",
     )
-    memory, statistics = fit_memory(samples, choice)
+    memory, statistics = fit_memory(settings, choice)
     settings = SoftSettings(
         memory=memory,
         tick=manifest.tick,
@@ -61,16 +61,16 @@ def build_soft_start(
     return SoftStart(settings, statistics)
 
 
-def soft_tasks(manifest: Manifest, samples: SampleSettings) -> TrainedTasks:
+def soft_tasks(manifest: Manifest, settings: SampleSettings) -> TrainedTasks:
     """The record of the tasks of a soft model.
 
     Args:
         manifest: Manifest of the store.
-        samples: Settings of the training samples.
+        settings: Settings of the training samples.
     """
     return TrainedTasks(
         tasks=DENSITY_TASKS,
-        interval_range=interval_range(samples),
+        interval_range=interval_range(settings),
         type_codes=tuple(manifest.occurring_types),
         type_names=tuple(manifest.type_names),
         seconds_per_unit=manifest.seconds_per_unit,

@@ -119,10 +119,10 @@ def _train(job: TrainingJob) -> dict[str, object]:
         config.run.storage_uri, job.start_uri, keep_checkpoints=config.training.keep_checkpoints
     )
     store = load_training_store(config.sample_sections, config.model, config.lora)
-    train_settings = sample_settings(
+    train_sample_settings = sample_settings(
         config.sample_sections, store.manifest, split="train", supervision=job.supervision
     )
-    if (result := _load_finished_result(job, store, train_settings)) is not None:
+    if (result := _load_finished_result(job, store, train_sample_settings)) is not None:
         return result
     hardware = wait_for_hardware(
         config.training,
@@ -133,12 +133,12 @@ def _train(job: TrainingJob) -> dict[str, object]:
     )
     # claimed after the wait: until then, settings may change under the same name of a run
     run = claim_run(config, job.name, store_fingerprint=store.manifest.fingerprint)
-    plan = plan_training(train_settings, store.vocabulary, run.run_uri)
-    num_steps = _num_steps(config, train_settings, plan, store.vocabulary)
+    plan = plan_training(train_sample_settings, store.vocabulary, run.run_uri)
+    num_steps = _num_steps(config, train_sample_settings, plan, store.vocabulary)
     planned_job = job.with_value("training.num_steps", num_steps)
-    logger.info("training: %s", plan.describe(train_settings.max_tokens))
+    logger.info("training: %s", plan.describe(train_sample_settings.max_tokens))
     # saves the plan; the workers load it
-    validation_settings = plan_validation(
+    validation_sample_settings = plan_validation(
         config.sample_sections,
         store.manifest,
         store.vocabulary,
@@ -147,20 +147,25 @@ def _train(job: TrainingJob) -> dict[str, object]:
         supervision=job.supervision,
     )
     worker_inputs = _build_worker_inputs(
-        planned_job, run, store, train_settings, validation_settings, precision=hardware.precision
+        planned_job,
+        run,
+        store,
+        train_sample_settings,
+        validation_sample_settings,
+        precision=hardware.precision,
     )
-    return _train_on_workers(planned_job, worker_inputs, plan, store.manifest, hardware)
+    return _train_planned(planned_job, worker_inputs, plan, store.manifest, hardware)
 
 
 def _load_finished_result(
-    job: TrainingJob, store: PreparedStore, train_settings: SampleSettings
+    job: TrainingJob, store: PreparedStore, train_sample_settings: SampleSettings
 ) -> dict[str, object] | None:
     """Result of the run if it has made all its steps; this needs no machines.
 
     Args:
         job: The training job.
         store: Store that the job reads.
-        train_settings: Settings of the training samples.
+        train_sample_settings: Settings of the training samples.
 
     Raises:
         MmtppError: The run was started with other data or settings.
@@ -171,15 +176,15 @@ def _load_finished_result(
     if result is None:
         return None
     claim_run(config, job.name, store_fingerprint=store_fingerprint)  # refuses other settings
-    plan = plan_training(train_settings, store.vocabulary, run.run_uri)
-    if result["steps"] != _num_steps(config, train_settings, plan, store.vocabulary):
+    plan = plan_training(train_sample_settings, store.vocabulary, run.run_uri)
+    if result["steps"] != _num_steps(config, train_sample_settings, plan, store.vocabulary):
         return None
     logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
     return result
 
 
 def _num_steps(
-    config: RunConfig, train_settings: SampleSettings, plan: Plan, vocabulary: Vocabulary
+    config: RunConfig, train_sample_settings: SampleSettings, plan: Plan, vocabulary: Vocabulary
 ) -> int:
     """``training.num_steps``, or the number of steps within ``training.max_flops``."""
     if not config.training.max_flops:
@@ -187,7 +192,7 @@ def _num_steps(
     from mmtpp.train.launch.flops_budget import num_steps_within  # imports the model's classes
 
     num_steps = num_steps_within(
-        train_settings,
+        train_sample_settings,
         plan,
         vocabulary,
         training=config.training,
@@ -203,8 +208,8 @@ def _build_worker_inputs(
     job: TrainingJob,
     run: RunIdentity,
     store: PreparedStore,
-    train_settings: SampleSettings,
-    validation_settings: SampleSettings | None,
+    train_sample_settings: SampleSettings,
+    validation_sample_settings: SampleSettings | None,
     *,
     precision: str,
 ) -> WorkerInputs:
@@ -214,28 +219,30 @@ def _build_worker_inputs(
         job: The training job.
         run: Name and folder of its run.
         store: Store that the job reads.
-        train_settings: Settings of the training samples.
-        validation_settings: Settings of the validation samples; None without validation.
+        train_sample_settings: Settings of the training samples.
+        validation_sample_settings: Settings of the validation samples; None without validation.
         precision: ``float32`` or ``bfloat16``.
     """
     config, manifest, vocabulary = job.config, store.manifest, store.vocabulary
     trained_tasks = None
     if job.supervision.asks_questions:
-        intervals = interval_range(train_settings)  # reads the times of all training events
+        intervals = interval_range(train_sample_settings)  # reads the times of all training events
         trained_tasks = build_trained_tasks(config.tasks, manifest, intervals)
     soft = None
     if config.model_kind == ModelKind.SOFT:
         # both read all training events
-        soft = build_soft_start(config.expert, config.model, manifest, train_settings)
-        trained_tasks = soft_tasks(manifest, train_settings)
-        train_settings = replace(train_settings, memory=soft.settings.memory)
-        if validation_settings is not None:
-            validation_settings = replace(validation_settings, memory=soft.settings.memory)
+        soft = build_soft_start(config.expert, config.model, manifest, train_sample_settings)
+        trained_tasks = soft_tasks(manifest, train_sample_settings)
+        train_sample_settings = replace(train_sample_settings, memory=soft.settings.memory)
+        if validation_sample_settings is not None:
+            validation_sample_settings = replace(
+                validation_sample_settings, memory=soft.settings.memory
+            )
     return WorkerInputs(
         config=config.model_dump(mode="json"),
         run=run,
-        train_settings=train_settings,
-        validation_settings=validation_settings,
+        train_sample_settings=train_sample_settings,
+        validation_sample_settings=validation_sample_settings,
         train_plan_uri=join(run.run_uri, PLAN_FILE),
         validation_plan_uri=join(run.run_uri, VALIDATION_PLAN_FILE),
         tokenizer_json=vocabulary.tokenizer_json,
@@ -249,14 +256,14 @@ def _build_worker_inputs(
     )
 
 
-def _train_on_workers(
+def _train_planned(
     job: TrainingJob,
     worker_inputs: WorkerInputs,
     plan: Plan,
     manifest: Manifest,
     hardware: Hardware,
 ) -> dict[str, object]:
-    """Train on the workers, and record the result.
+    """Train what is planned.
 
     Args:
         job: The training job.
@@ -268,10 +275,11 @@ def _train_on_workers(
     config = job.config
 
     def trained_model(finished: FinishedTraining) -> TrainedModel:
+        best_step = finished.outcome.best_step
         return TrainedModel(
             kind=output_kind(config.lora),
             uri=worker_inputs.output_uri,
-            best_uri=best_uri(worker_inputs, finished.best_step) if finished.best_step else "",
+            best_uri=best_uri(worker_inputs, best_step) if best_step else "",
             base=config.model.path if config.lora.rank else "",
             trained_tasks=worker_inputs.trained_tasks,
         )

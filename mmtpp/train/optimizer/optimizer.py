@@ -61,7 +61,7 @@ class Optimizer(torch.optim.Optimizer):
     Args:
         parameters_by_name: Trained parameters by name.
         settings: Settings of the optimiser.
-        precision: Simulated rounding, and how states are kept.
+        optimizer_precision: Simulated rounding, and how states are kept.
         lr: Learning rate.
         weight_decay: Decoupled weight decay.
         seed: Seed of stochastic rounding. It includes the rank, since pieces depend on the number
@@ -72,15 +72,15 @@ class Optimizer(torch.optim.Optimizer):
         self,
         parameters_by_name: Mapping[str, nn.Parameter],
         settings: OptimizerSection,
-        precision: OptimizerPrecisionSection,
+        optimizer_precision: OptimizerPrecisionSection,
         *,
         lr: float,
         weight_decay: float,
         seed: int = 0,
     ) -> None:
         self._settings = settings
-        self._precision = precision
-        self._codec = StateCodec(precision)
+        self._optimizer_precision = optimizer_precision
+        self._codec = StateCodec(optimizer_precision)
         self._seed = seed
         parameters_by_rule: dict[str, list[nn.Parameter]] = {}
         self._rules: dict[nn.Parameter, str] = {}
@@ -136,16 +136,20 @@ class Optimizer(torch.optim.Optimizer):
             tensors = [tensor for tensor in group["params"] if tensor.grad is not None]
             generators = [self._generator(tensor) for tensor in tensors]
             for tensor, generator in zip(tensors, generators, strict=True):
-                round_(tensor.grad, self._precision.gradients, generator)
+                round_(tensor.grad, self._optimizer_precision.gradients, generator)
             update = self._adamw if group["rule"] == ADAMW else self._step_along_direction
             update(group, tensors, generators)
             for tensor, generator in zip(tensors, generators, strict=True):
-                round_(tensor, self._precision.weights, generator)
+                round_(tensor, self._optimizer_precision.weights, generator)
                 self.state[tensor]["updates"] += 1
 
     def _generator(self, tensor: torch.Tensor) -> torch.Generator | None:
         """Random generator of stochastic rounding in this update, the same when it is repeated."""
-        roundings = (self._precision.gradients, self._precision.weights, self._precision.states)
+        roundings = (
+            self._optimizer_precision.gradients,
+            self._optimizer_precision.weights,
+            self._optimizer_precision.states,
+        )
         if all(rounding.mode == "nearest" for rounding in roundings):
             return None
         state = self.state[tensor]

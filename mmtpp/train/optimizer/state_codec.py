@@ -21,13 +21,15 @@ class StateCodec:
     """Converts an optimiser's states between float32 and their stored precision.
 
     Args:
-        precision: Stored type and simulated rounding of the states.
+        optimizer_precision: Stored type and simulated rounding of the states.
     """
 
-    def __init__(self, precision: OptimizerPrecisionSection) -> None:
-        self._rounding = precision.states
-        self._stored = precision.stored_states
-        self.is_exact = precision.stored_states == "float32" and self._rounding.changes_nothing
+    def __init__(self, optimizer_precision: OptimizerPrecisionSection) -> None:
+        self._rounding = optimizer_precision.states
+        self._stored = optimizer_precision.stored_states
+        self.is_exact = (
+            optimizer_precision.stored_states == "float32" and self._rounding.changes_nothing
+        )
         if self._stored == "int8":
             _quantization()  # fails here rather than in the first step
 

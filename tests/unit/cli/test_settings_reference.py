@@ -6,9 +6,9 @@ import pytest
 
 from mmtpp.cli.main import main
 from mmtpp.cli.settings_command import CHANGES, as_markdown, settings
+from mmtpp.config.affects import Affects
 from mmtpp.config.load import load_config
 from mmtpp.config.schema import RunConfig
-from mmtpp.config.shapes import Shapes
 
 PAGE = Path(__file__).parents[3] / "mmtpp" / "config" / "README.md"
 
@@ -60,7 +60,7 @@ def test_the_text_of_some_settings(capsys):
 
 
 def test_the_page_explains_every_value_of_the_column_changes():
-    assert set(CHANGES) == set(Shapes)
+    assert set(CHANGES) == set(Affects)
     head = PAGE.read_text().partition("## run")[0]
     assert all(f"| {shape} | {about} |" in head for shape, about in CHANGES.items())
 

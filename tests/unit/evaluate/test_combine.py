@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.forecasting.gate import Gate, IntervalScores
+from mmtpp.core.forecasting.gate import Gate, IntervalLikelihoods
 from mmtpp.evaluate.combine import fit_gate
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.evaluate.scores.targets import complete_targets
@@ -51,7 +51,7 @@ def test_no_other_weight_is_more_likely(tick: float):
     tables = [_targets(seed, tick=tick) for seed in (0, 1)]
     fit = fit_gate(*tables, tick=tick, where="store")
     model, expert = (
-        IntervalScores(table["time_nll"].to_numpy(), table["simultaneous"].to_numpy(), tick)
+        IntervalLikelihoods(table["time_nll"].to_numpy(), table["simultaneous"].to_numpy(), tick)
         for table in tables
     )
     weights = np.linspace(0, 1, 501)
@@ -76,8 +76,8 @@ def test_only_events_of_both_models_count():
 
 def test_the_score_without_a_clock_is_conditional_on_a_positive_interval():
     # by hand: at a positive interval with densities 2 and 1 given that it is positive
-    model = IntervalScores(-np.log([2.0, np.nan]), np.array([0.5, 0.5]), 0.0)
-    expert = IntervalScores(-np.log([1.0, np.nan]), np.array([0.2, 0.2]), 0.0)
+    model = IntervalLikelihoods(-np.log([2.0, np.nan]), np.array([0.5, 0.5]), 0.0)
+    expert = IntervalLikelihoods(-np.log([1.0, np.nan]), np.array([0.2, 0.2]), 0.0)
     mixed = model.mixed_with(expert, 0.25)
     zero = 0.25 * 0.5 + 0.75 * 0.2
     density = (0.25 * 0.5 * 2.0 + 0.75 * 0.8 * 1.0) / (1 - zero)

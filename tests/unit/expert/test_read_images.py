@@ -98,8 +98,8 @@ def test_images_are_not_read_unasked(tmp_path: Path):
 
 def test_images_before_the_first_scored_event_are_not_read(tmp_path: Path):
     settings = _settings(tmp_path)
-    samples = replace(settings.samples, time_from=10.0)
-    [sequence] = read_sequences(replace(settings, samples=samples))
+    samples = replace(settings.sample_settings, time_from=10.0)
+    [sequence] = read_sequences(replace(settings, sample_settings=samples))
     assert np.flatnonzero(sequence.is_target)[0] == 4
     assert _shown(sequence.past) == [NO_IMAGE] * 3 + [20, 30, 40]
 
@@ -136,7 +136,7 @@ def test_events_of_a_store_have_the_same_forecasts(
     expected = ExpertForecasts.after(
         expert.networks, events.memory, events.types, events.words, events.images
     )
-    stored = StoredPast(expert, (0, 1), settings.samples.store)
+    stored = StoredPast(expert, (0, 1), settings.sample_settings.store)
     [read] = stored._reader.sequences(["000000.parquet"])
     name = sequences[0].sequence_id
     for positions in ([1, 2, 4, 5], [3]):  # on, and back

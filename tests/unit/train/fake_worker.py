@@ -56,7 +56,7 @@ def fake_worker(
     return Worker(
         inputs=stand_in(
             WorkerInputs,
-            validation_settings=True,
+            validation_sample_settings=True,
             reports_validation=False,
             output_uri="",
             run=stand_in(RunIdentity, run_uri=""),

@@ -57,7 +57,7 @@ def test_types_with_names_are_all_known_and_the_calendar_of_the_template_is_not_
     inputs = _inputs(monkeypatch)
     assert inputs.trained_tasks.type_codes == (0, 1, 2)
     assert inputs.output_uri == "/runs/expert/model"
-    assert inputs.validation_settings is not None
+    assert inputs.validation_sequence_settings is not None
 
 
 def test_few_training_events_have_stronger_dropout(monkeypatch: pytest.MonkeyPatch):
@@ -79,7 +79,7 @@ def test_a_store_without_validation_is_named(
     splits = {"train": 2, "validation": 0, "test": 1}
     with caplog.at_level(logging.WARNING):
         inputs = _inputs(monkeypatch, manifest={"sequences_by_split": splits}, epochs=7)
-    assert inputs.validation_settings is None
+    assert inputs.validation_sequence_settings is None
     assert "expert.epochs = 7 without early stopping" in caplog.text
 
 
@@ -98,5 +98,5 @@ def test_a_time_zone_needs_dates(monkeypatch: pytest.MonkeyPatch):
 def test_texts_are_read_as_asked(
     monkeypatch: pytest.MonkeyPatch, texts: str, has_lengths: bool, reads_words: bool
 ):
-    settings = _inputs(monkeypatch, texts=texts).train_settings.texts
+    settings = _inputs(monkeypatch, texts=texts).train_sequence_settings.texts
     assert (settings.has_lengths, settings.num_words > 0) == (has_lengths, reads_words)

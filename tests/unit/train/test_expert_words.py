@@ -37,13 +37,13 @@ def _train(monkeypatch: pytest.MonkeyPatch, lengths: np.ndarray, num_words: int)
         lambda settings: _sequences(settings.texts.num_words, lengths),
     )
     sequences = SimpleNamespace(
-        samples=SimpleNamespace(store=SimpleNamespace(data_uri="/store")),
+        sample_settings=SimpleNamespace(store=SimpleNamespace(data_uri="/store")),
         type_codes=(0, 1),
         texts=TextSettings(has_lengths=True, num_words=num_words),
     )
     inputs: Any = SimpleNamespace(
-        train_settings=sequences,
-        validation_settings=sequences,
+        train_sequence_settings=sequences,
+        validation_sequence_settings=sequences,
         tick=1.0,
         trained_tasks=SimpleNamespace(seconds_per_unit=1.0),
         time_zone="UTC",

@@ -45,7 +45,7 @@ def test_a_validation_without_targets_names_the_delta(monkeypatch: pytest.Monkey
         Worker,
         engine=stand_in(DeepSpeedEngine, model=model),
         batcher=stand_in(Batcher, device=torch.device("cpu")),
-        inputs=stand_in(WorkerInputs, type_codes=[0], validation_settings=samples),
+        inputs=stand_in(WorkerInputs, type_codes=[0], validation_sample_settings=samples),
         vocabulary=stand_in(Vocabulary, type_ids=lambda codes: [0] * len(codes)),
     )
     with pytest.raises(DataError, match="no validation event is a target") as caught:

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 
 
-class Shapes(StrEnum):
+class Affects(StrEnum):
     """Results of jobs that depend on a setting.
 
-    Every setting declares at least one kind in its annotation: ``Annotated[int, Shapes.RUN]``.
+    Every setting declares at least one kind in its annotation: ``Annotated[int, Affects.RUN]``.
     """
 
     STORE = "store"
@@ -31,27 +31,27 @@ class Shapes(StrEnum):
     """No result: names, locations, speed and the treatment of failures."""
 
 
-def declared_shapes(
+def declared_effects(
     model: type[BaseModel], prefix: str = ""
-) -> Iterator[tuple[str, frozenset[Shapes]]]:
+) -> Iterator[tuple[str, frozenset[Affects]]]:
     """Path and declared kinds of every setting of a section."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from declared_shapes(kind, f"{prefix}{name}.")
+            yield from declared_effects(kind, f"{prefix}{name}.")
         else:
             yield (
                 f"{prefix}{name}",
-                frozenset(item for item in field.metadata if isinstance(item, Shapes)),
+                frozenset(item for item in field.metadata if isinstance(item, Affects)),
             )
 
 
-def settings_that_shape(config: BaseModel, *kinds: Shapes) -> dict[str, Any]:
+def settings_that_shape(config: BaseModel, *kinds: Affects) -> dict[str, Any]:
     """JSON values of the settings that shape one of these kinds, by path."""
     tree = config.model_dump(mode="json")
     wanted = frozenset(kinds)
     values: dict[str, Any] = {}
-    for path, shapes in declared_shapes(type(config)):
+    for path, shapes in declared_effects(type(config)):
         if shapes & wanted:
             value: Any = tree
             for name in path.split("."):
