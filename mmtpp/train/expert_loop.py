@@ -234,11 +234,11 @@ class _ProgressLog:
         self._losses.append(losses)
         if not self._every or len(self._losses) < self._every:
             return
-        num_events = sum(losses.num_events for losses in self._losses)
+        num_events = sum(update.num_events for update in self._losses)
         seconds = time.monotonic() - self._started
         metrics = {
             "train/joint_nll_nats_per_event": sum(
-                losses.nll * losses.num_events for losses in self._losses
+                update.nll * update.num_events for update in self._losses
             )
             / num_events,
             "speed/events_per_s": num_events / (seconds - sum(self._outside_s.values())),

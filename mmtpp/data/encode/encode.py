@@ -130,12 +130,12 @@ def encode(
 
 
 def _may_join(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> bool:
-    """Whether events of one id in several files are joined: with ``auto``, unless ids begin anew.
-
-    Sequences of different given splits often have the same ids; these must not be joined.
-    """
-    if settings.partitioning != AUTO or settings.split_by == "given":
-        return settings.partitioning == AUTO
+    """Whether events of one id in several files are joined: with ``auto``, unless ids begin anew."""
+    if settings.partitioning != AUTO:
+        return False
+    if settings.split_by == "given":  # the id of a sequence then starts with its split
+        return True
+    # files of several splits, whose ids often begin anew in each
     return len({split_from_path(path) for path, _ in files} - {""}) < 2
 
 

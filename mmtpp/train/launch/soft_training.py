@@ -50,7 +50,7 @@ def build_soft_start(
         has_texts=expert.texts != "none",
     )
     memory, statistics = fit_memory(settings, choice)
-    settings = SoftSettings(
+    soft_settings = SoftSettings(
         memory=memory,
         tick=manifest.tick,
         type_codes=tuple(manifest.occurring_types),
@@ -58,7 +58,7 @@ def build_soft_start(
         num_components=expert.num_components,
         dropout=DROPOUT if expert.dropout == "auto" else expert.dropout,
     )
-    return SoftStart(settings, statistics)
+    return SoftStart(soft_settings, statistics)
 
 
 def soft_tasks(manifest: Manifest, settings: SampleSettings) -> TrainedTasks:
