@@ -130,7 +130,7 @@ def encode(
 
 
 def _may_join(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> bool:
-    """Whether events of one id in several files are joined: with ``auto``, unless ids begin anew."""
+    """Whether ``auto`` joins events of one id in several files; false for other settings."""
     if settings.partitioning != AUTO:
         return False
     if settings.split_by == "given":  # the id of a sequence then starts with its split
