@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from mmtpp.core.point_processes.history import History
 from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
-from mmtpp.evaluate.baselines.history import History
 
 
 def forecast_with_baselines(

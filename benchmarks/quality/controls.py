@@ -15,11 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
+from mmtpp.core.point_processes.history import History
 from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.classical import interval_range_of
-from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.baselines.marginal import Marginal
 from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_columns
 

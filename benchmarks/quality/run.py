@@ -37,6 +37,7 @@ from benchmarks.quality.trial import forecast, open_store, start_engine, train
 from benchmarks.quality.variants import MIXTURE, PLAIN, Variant, variants
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
+from mmtpp.core.point_processes.history import History
 from mmtpp.core.representation.compression import similar_events
 from mmtpp.core.representation.supervision import AllTokens
 from mmtpp.data.from_config import compression_of, sample_settings, training_questions
@@ -44,7 +45,6 @@ from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
-from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.forecasts import read_histories
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 

@@ -38,7 +38,7 @@ class ForecasterModel(PythonModel):
                 images=_as_list(row.get("images")),
                 sequence_id=str(row["sequence_id"]),
             )
-            rows.append(self._forecaster.forecast(sequence).record(levels))
+            rows.append(self._forecaster.forecast(sequence).as_row(levels))
         return pd.DataFrame(rows)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
-from mmtpp.config.affects import Affects, declared_effects
+from mmtpp.config.affects import Affects, declared_affects
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 
@@ -162,13 +162,13 @@ def _settings(
 
 @cache
 def _declared() -> dict[str, frozenset[Affects]]:
-    return dict(declared_effects(RunConfig))
+    return dict(declared_affects(RunConfig))
 
 
 def _changes(path: str) -> str:
     """Names of the results that depend on a setting, in the order in which jobs build them."""
-    shapes = _declared()[path]
-    return ", ".join(shape.value for shape in Affects if shape in shapes)
+    affected = _declared()[path]
+    return ", ".join(result.value for result in Affects if result in affected)
 
 
 def _section_of(field: Schema, sections: dict[str, Schema]) -> Schema:

@@ -1,4 +1,4 @@
-"""The results that a setting shapes. With another value, these results get another name."""
+"""The results that a setting affects. With another value, these results get another name."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 class Affects(StrEnum):
     """Results of jobs that depend on a setting.
 
-    Every setting declares at least one kind in its annotation: ``Annotated[int, Affects.RUN]``.
+    Every setting declares at least one of them in its annotation: ``Annotated[int, Affects.RUN]``.
     """
 
     STORE = "store"
@@ -31,14 +31,14 @@ class Affects(StrEnum):
     """No result: names, locations, speed and the treatment of failures."""
 
 
-def declared_effects(
+def declared_affects(
     model: type[BaseModel], prefix: str = ""
 ) -> Iterator[tuple[str, frozenset[Affects]]]:
-    """Path and declared kinds of every setting of a section."""
+    """Path of every setting of a section, and the results that it affects."""
     for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from declared_effects(kind, f"{prefix}{name}.")
+        field_type = field.annotation
+        if isinstance(field_type, type) and issubclass(field_type, BaseModel):
+            yield from declared_affects(field_type, f"{prefix}{name}.")
         else:
             yield (
                 f"{prefix}{name}",
@@ -46,13 +46,13 @@ def declared_effects(
             )
 
 
-def settings_that_shape(config: BaseModel, *kinds: Affects) -> dict[str, Any]:
-    """JSON values of the settings that shape one of these kinds, by path."""
+def settings_that_affect(config: BaseModel, *results: Affects) -> dict[str, Any]:
+    """JSON values of the settings that affect one of these results, by path."""
     tree = config.model_dump(mode="json")
-    wanted = frozenset(kinds)
+    wanted = frozenset(results)
     values: dict[str, Any] = {}
-    for path, shapes in declared_effects(type(config)):
-        if shapes & wanted:
+    for path, affected in declared_affects(type(config)):
+        if affected & wanted:
             value: Any = tree
             for name in path.split("."):
                 value = value[name]

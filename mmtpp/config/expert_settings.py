@@ -12,6 +12,8 @@ FEW_EVENTS = 8192
 """Number of training events below which an expert needs stronger dropout. It and the probabilities
 below were chosen by ``benchmarks/quality/little_data.py --held-out validation``."""
 DROPOUT, FEW_EVENTS_DROPOUT, FEW_EVENTS_MEMORY_DROPOUT = 0.3, 0.5, 0.2
+EPOCHS, FEW_EVENTS_EPOCHS = 30, 90
+FEW_EVENTS_HAWKES_FRACTION, MAX_HAWKES_TYPES = 0.7, 32
 
 
 class ExpertSection(Section):
@@ -30,8 +32,13 @@ class ExpertSection(Section):
     memory_dropout: Annotated[Literal["auto"] | Fraction, Affects.RUN] = "auto"
     """Probability of dropout of each column of the memory, 0 to below 1. ``auto``: 0, and 0.2 with
     fewer than 8,192 training events."""
-    epochs: Annotated[PositiveInt, Affects.RUN] = 30
-    """Largest number of passes of a network over the training events. A network is finished earlier
+    hawkes_fraction: Annotated[Literal["auto"] | Fraction, Affects.RUN] = "auto"
+    """Share of the training targets, 0 to below 1, that are drawn from a Hawkes process in place of
+    the events that occurred. The process is fitted to the training events first. ``auto``: 0, and
+    0.7 with fewer than 8,192 training events and at most 32 types."""
+    epochs: Annotated[Literal["auto"] | PositiveInt, Affects.RUN] = "auto"
+    """Largest number of passes of a network over the training events. ``auto``: 30, and 90 with
+    fewer than 8,192 training events if there are validation events. A network is finished earlier
     when it has not improved on the validation events for a third of its training."""
     max_updates: Annotated[PositiveInt, Affects.RUN] = 5000
     """Largest number of updates of a network."""
@@ -68,6 +75,19 @@ class ExpertSection(Section):
         if self.memory_dropout != "auto":
             return self.memory_dropout
         return FEW_EVENTS_MEMORY_DROPOUT if num_events < FEW_EVENTS else 0.0
+
+    def hawkes_fraction_for(self, num_events: int, num_types: int) -> float:
+        """Share of drawn targets with a number of training events and of types."""
+        if self.hawkes_fraction != "auto":
+            return self.hawkes_fraction
+        is_small = num_events < FEW_EVENTS and num_types <= MAX_HAWKES_TYPES
+        return FEW_EVENTS_HAWKES_FRACTION if is_small else 0.0
+
+    def epochs_for(self, num_events: int, *, has_validation: bool) -> int:
+        """Largest number of epochs with a number of training events."""
+        if self.epochs != "auto":
+            return self.epochs
+        return FEW_EVENTS_EPOCHS if num_events < FEW_EVENTS and has_validation else EPOCHS
 
     @field_validator("texts", mode="before")
     @classmethod

@@ -1,13 +1,13 @@
 """Fingerprints: a short name of exactly the settings that a result depends on.
 
-Every setting declares which results it shapes (``config.affects``), so there is no list here.
+Every setting declares which results it affects (``config.affects``), so there is no list here.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 
-from mmtpp.config.affects import Affects, settings_that_shape
+from mmtpp.config.affects import Affects, settings_that_affect
 from mmtpp.config.schema import RunConfig
 
 TRAINING = ("pretrain", "finetune")
@@ -20,7 +20,7 @@ def fingerprint(settings: Mapping[str, object]) -> str:
 
 
 def run_fingerprint(config: RunConfig, *, job: str = "pretrain", steps: bool = True) -> str:
-    """Hash of every setting that shapes a training run, except its data.
+    """Hash of every setting that affects a training run, except its data.
 
     The hash does not depend on the number of workers, on ZeRO or on the treatment of failures,
     because batches and checkpoints do not.
@@ -30,14 +30,14 @@ def run_fingerprint(config: RunConfig, *, job: str = "pretrain", steps: bool = T
         job: ``pretrain`` or ``finetune``; only ``finetune`` depends on tasks.
         steps: Whether the hash depends on the number of updates.
     """
-    return fingerprint(settings_that_shape(config, *_kinds(job, steps=steps)))
+    return fingerprint(settings_that_affect(config, *_results(job, steps=steps)))
 
 
-def _kinds(job: str, *, steps: bool = True) -> list[Affects]:
-    kinds = [Affects.PLAN, Affects.RUN]
+def _results(job: str, *, steps: bool = True) -> list[Affects]:
+    results = [Affects.PLAN, Affects.RUN]
     if job == "finetune":
-        kinds.append(Affects.FINETUNE)
-    return [*kinds, Affects.STEPS] if steps else kinds
+        results.append(Affects.FINETUNE)
+    return [*results, Affects.STEPS] if steps else results
 
 
 def run_name(config: RunConfig, job: str, *, store: str) -> str:
@@ -50,8 +50,8 @@ def run_name(config: RunConfig, job: str, *, store: str) -> str:
     """
     if config.run.name and job in TRAINING:
         return config.run.name
-    kinds = _kinds(job)
+    results = _results(job)
     if job not in TRAINING:
-        kinds += [Affects.STORE, Affects.EVALUATION, Affects.PREDICTION]
-    suffix = fingerprint({"settings": settings_that_shape(config, *kinds), "store": store})
+        results += [Affects.STORE, Affects.EVALUATION, Affects.PREDICTION]
+    suffix = fingerprint({"settings": settings_that_affect(config, *results), "store": store})
     return f"{config.run.name or config.model.preset}-{job}-{suffix[:8]}"

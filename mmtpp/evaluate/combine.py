@@ -163,15 +163,16 @@ def fit_gate(of_model: pa.Table, of_expert: pa.Table, *, tick: float, where: str
     joint = "type_nll" if both["joint_type_nll"].null_count else "joint_type_nll"
     types = [-_values(both, joint), -_values(both, f"joint_type_nll{_OF_EXPERT}")]
     gate = Gate(
-        time=fit_weight(*(scores.log_likelihoods() for scores in times)), type=fit_weight(*types)
+        time=fit_weight(*(likelihoods.log_likelihoods() for likelihoods in times)),
+        type=fit_weight(*types),
     )
     times.append(times[0].mixed_with(times[1], gate.time))
     types.append(mix_logs(gate.type, *types))
     parts = ("language_model", "expert", "mixture")
     # as in joint/nll_nats_per_event: over events whose interval has a density
     nll = {
-        name: float(np.nanmean(scores.nll - of_type))
-        for name, scores, of_type in zip(parts, times, types, strict=True)
+        name: float(np.nanmean(likelihoods.nll - of_type))
+        for name, likelihoods, of_type in zip(parts, times, types, strict=True)
     }
     return GateFit(gate, len(both), nll)
 

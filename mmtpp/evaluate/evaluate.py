@@ -31,7 +31,8 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     Returns:
         The result of the job:
 
-        - ``run_id``, ``metrics`` and ``baselines``;
+        - ``run_id``, ``run_name``, ``tracking_uri``, ``metrics`` and ``baselines``;
+        - the counts of the store, ``Manifest.counts``;
         - ``note``, where there are too few sequences for confidence intervals;
         - ``events`` and ``events_uri``: number of events whose likelihood was scored, and their
           table; absent if the model was fine-tuned on answers alone;

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from mmtpp.core.point_processes.history import History
 from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
-from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.evaluation_scores import EvaluationScores
 from mmtpp.evaluate.horizon import evaluate_horizon

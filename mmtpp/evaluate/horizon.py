@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.forecasting.event_matching import EventSet, RankedEvents, transport_distance
-from mmtpp.evaluate.baselines.history import History
+from mmtpp.core.point_processes.history import History
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.scores import metric_names
@@ -66,7 +66,7 @@ def evaluate_horizon(
         DataError: No sequence is longer than the horizon.
     """
     context, settings = model.context, model.context.evaluation
-    table = _draw_futures(model)
+    table = _sample_futures(model)
     write_table(context.path("futures.parquet"), table)
     is_truncated = np.array(
         [len(row) >= settings.max_future_events for row in table["times"].to_pylist()]
@@ -99,7 +99,7 @@ def evaluate_horizon(
     return HorizonReport(drawn, repeat)
 
 
-def _draw_futures(model: EvaluatedModel) -> pa.Table:
+def _sample_futures(model: EvaluatedModel) -> pa.Table:
     """Draw the futures, ``horizon_actor.FUTURE_SCHEMA``, sorted by sequence, origin and future."""
     tables = list(model.sample_futures())
     order = [("sequence_id", "ascending"), ("origin", "ascending"), ("future", "ascending")]

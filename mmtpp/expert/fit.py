@@ -19,6 +19,8 @@ from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.lr_schedule import lr_factor
+from mmtpp.expert.batch_order import BatchOrder
+from mmtpp.expert.hawkes_targets import HawkesTargets
 from mmtpp.expert.image_features import IMAGE_FEATURES
 from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.marginal_losses import marginal_losses
@@ -30,7 +32,7 @@ from mmtpp.expert.network import (
     TrainingStatistics,
 )
 from mmtpp.expert.network_losses import ALONE, NetworkLosses, Ranks, mean_losses
-from mmtpp.expert.next_events import BatchOrder, EventBlocks, NextEvents
+from mmtpp.expert.next_events import EventBlocks, NextEvents
 
 _WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
 _AVERAGED_UPDATES = 200
@@ -50,6 +52,7 @@ class ExpertFitSettings:
         num_components: Number of log-normal components of the interval's distribution.
         dropout: Probability of dropout, 0 to below 1.
         memory_dropout: Probability of dropout of the memory's columns, 0 to below 1.
+        hawkes_fraction: Probability that a target is drawn from a Hawkes process, 0 to below 1.
         epochs: Number of epochs of each network.
         max_updates: Largest number of updates of a network.
         events_per_update: Number of events in an update, about; fewer with few training events.
@@ -64,6 +67,7 @@ class ExpertFitSettings:
     num_components: int
     dropout: float
     memory_dropout: float
+    hawkes_fraction: float
     epochs: int
     max_updates: int
     events_per_update: int
@@ -135,6 +139,11 @@ class ExpertFit:
         )
         self._scale = IntervalScale.from_memory(memory, tick=training.tick)
         self._statistics = training_statistics(training)
+        self._drawn = (
+            HawkesTargets.fit(training, num_types=num_types, fraction=settings.hawkes_fraction)
+            if settings.hawkes_fraction
+            else None
+        )
         self._finished: list[Tensors] = []
         self._begin_network()
 
@@ -339,6 +348,7 @@ class ExpertFit:
             self._training,
             events_per_update=settings.events_per_update,
             seed=seed_from(settings.seed, index),
+            drawn=self._drawn,
         )
         self._batches = self._order.batches(
             self.progress.update, self._ranks.rank, self._ranks.num_ranks

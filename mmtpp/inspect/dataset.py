@@ -11,6 +11,7 @@ from mmtpp.config.schema import ModelSection, SourceSection, SplitSection
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events, Rejected
 from mmtpp.core.rejection_summary import RejectionSummary
+from mmtpp.data.encode.encode_settings import AUTO as PARTITIONING_AUTO
 from mmtpp.data.encode.given_splits import unused_splits_warning
 from mmtpp.data.encode.raw_dataset import RawDataset, load_raw_dataset
 from mmtpp.data.encode.source_listing import IMAGE_SUFFIXES
@@ -127,7 +128,7 @@ def load(
 def _load_source(
     source: SourceSection, split: SplitSection, model: ModelSection, max_files: int
 ) -> DataSet:
-    raw = load_raw_dataset(source, max_files=max_files)
+    raw = load_raw_dataset(source, split_by=split.by, max_files=max_files)
     texts = [sequence.texts for sequence in raw.sequences]
     vocabulary, vocabulary_name = _vocabulary(model, texts)
     data = DataSet(
@@ -187,10 +188,13 @@ def _hints(raw: RawDataset, source: SourceSection, split: SplitSection) -> list[
     if num_refused:
         hints.append(f"prepare rejects {num_refused:,} events for their images: {reason}")
     if raw.num_joined:
+        advice = (
+            "; set source.partitioning = sequence, which saves a first reading, or file where an "
+            "id means another sequence in each file"
+        )
         hints.append(
             f"sequences with events in several files: {raw.num_joined:,}; prepare joins them in "
-            "order of time; set source.partitioning = sequence, which saves a first reading, or "
-            "file where an id means another sequence in each file"
+            f"order of time{advice if source.partitioning == PARTITIONING_AUTO else ''}"
         )
     return hints
 

@@ -69,6 +69,6 @@ def forecast_next_events(
     """
     forecast = ExpertNextEventForecaster(expert, settings)
     levels = settings.prediction.quantiles
-    records = [forecast(name, past).record(levels) for name, past in sequences]
+    records = [forecast(name, past).as_row(levels) for name, past in sequences]
     schema = forecast_schema(settings.trained_tasks, settings.prediction)
     return pa.Table.from_pylist(records, schema)

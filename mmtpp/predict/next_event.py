@@ -127,8 +127,8 @@ class Forecast:
         """Values of a function of the forecast, one time after the other."""
         return np.array([float(function([wait])[0]) for wait in np.atleast_1d(waits).tolist()])
 
-    def record(self, quantiles: Sequence[float]) -> dict[str, object]:
-        """Return the forecast as a row of the table of ``forecast_schema``.
+    def as_row(self, quantiles: Sequence[float]) -> dict[str, object]:
+        """The forecast as a row of the table of ``forecast_schema``.
 
         Args:
             quantiles: Probabilities of the interval's quantiles.

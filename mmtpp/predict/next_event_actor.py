@@ -62,5 +62,5 @@ class NextEventActor(ModelActor):
             sample.event_values("time"),
             past,
         )
-        record = self._forecast(seen).record(self._prediction.quantiles)
+        record = self._forecast(seen).as_row(self._prediction.quantiles)
         return pa.Table.from_pylist([record], self._schema)

@@ -47,5 +47,5 @@ class SoftNextEventActor(SoftActor):
         forecast = forecast_after(
             origin, lambda size: self.begin_rollout(sample, size), self._forecast
         )
-        record = forecast.record(self._forecast.prediction.quantiles)
+        record = forecast.as_row(self._forecast.prediction.quantiles)
         return pa.Table.from_pylist([record], self._schema)

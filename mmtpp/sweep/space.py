@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mmtpp.config.affects import Affects, settings_that_shape
+from mmtpp.config.affects import Affects, settings_that_affect
 from mmtpp.config.fingerprint import fingerprint, run_fingerprint
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
@@ -46,7 +46,7 @@ class Sweep:
             "scheduler",
         }
         # a fingerprint of a run leaves out how the run is scored
-        judged = settings_that_shape(self.config, Affects.EVALUATION, Affects.FINETUNE)
+        judged = settings_that_affect(self.config, Affects.EVALUATION, Affects.FINETUNE)
         identity = {
             "space": {key: _plain(choice) for key, choice in self.space.items()},
             "tied": {key: tie.model_dump(mode="json") for key, tie in self.tied.items()},

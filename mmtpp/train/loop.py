@@ -15,7 +15,8 @@ from mmtpp.train.outcome import STEP, Outcome
 from mmtpp.train.step import StepReport, train_step
 from mmtpp.train.trained_output import remove_other_bests, save_output
 from mmtpp.train.validation import validate
-from mmtpp.train.worker import SAVING, Worker, build_worker
+from mmtpp.train.watchdog import Stage
+from mmtpp.train.worker import Worker, build_worker
 from mmtpp.train.worker_inputs import WorkerInputs, best_uri
 
 logger = logging.getLogger(__name__)
@@ -85,9 +86,11 @@ def _is_due(step: int, every: int) -> bool:
 
 
 def _next_rows(worker: Worker, step: int) -> list[Row]:
-    worker.watchdog.record_position(step, 0, "waiting for data")
+    worker.watchdog.record_position(step, Stage.WAITING_FOR_DATA, "waiting for data")
     with worker.telemetry.waiting_for_data():
-        return [next(worker.rows) for _ in range(worker.rows_per_step)]
+        rows = [next(worker.rows) for _ in range(worker.rows_per_step)]
+    worker.watchdog.record_position(step, Stage.COMPUTING, "adding up the weights of all ranks")
+    return rows
 
 
 def _count_step(worker: Worker, rows: Sequence[Row], report: StepReport) -> None:
@@ -136,7 +139,7 @@ def _keep_if_best(
     progress = progress.with_validation(validation)
     if progress.best_step == progress.step:
         worker.watchdog.record_position(
-            progress.step, SAVING, "keeping the best", may_take_long=True
+            progress.step, Stage.SAVING, "keeping the best", may_take_long=True
         )
         save_output(worker, best_uri(worker.inputs, progress.step), steps=progress.step)
     return progress
@@ -146,7 +149,7 @@ def _save(
     worker: Worker, progress: TrainingProgress, metrics: dict[str, float], *, wait: bool = False
 ) -> None:
     worker.watchdog.record_position(
-        progress.step, SAVING, "saving a checkpoint", may_take_long=True
+        progress.step, Stage.SAVING, "saving a checkpoint", may_take_long=True
     )
     with worker.telemetry.saving():
         save_checkpoint(
@@ -161,13 +164,15 @@ def _save(
 
 
 def _report(worker: Worker, step: int, metrics: dict[str, float]) -> None:
-    worker.watchdog.record_position(step, SAVING, "reporting", may_take_long=True)
+    worker.watchdog.record_position(step, Stage.SAVING, "reporting", may_take_long=True)
     ray.train.report(metrics)
 
 
 def _finish(worker: Worker, progress: TrainingProgress) -> None:
     """Write the result. Call this last: other ranks would wait for rank 0 and time out."""
-    worker.watchdog.record_position(progress.step, SAVING, "writing the result", may_take_long=True)
+    worker.watchdog.record_position(
+        progress.step, Stage.SAVING, "writing the result", may_take_long=True
+    )
     save_output(worker, worker.inputs.output_uri, steps=progress.step)
     if worker.rank == 0:
         remove_other_bests(worker.inputs, kept=progress.best_step)

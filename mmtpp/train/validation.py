@@ -23,7 +23,8 @@ from mmtpp.core.training.training_metrics import (
 from mmtpp.data.samples.feed import iter_rows
 from mmtpp.data.samples.plan import load_plan
 from mmtpp.train.rank_sums import sum_over_ranks
-from mmtpp.train.worker import VALIDATING, Worker
+from mmtpp.train.watchdog import Stage
+from mmtpp.train.worker import Worker
 from mmtpp.train.worker_inputs import WorkerInputs
 
 
@@ -75,8 +76,10 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
     event_sums = EventSums()
     engine.model.eval()
     with torch.no_grad():
-        for row, is_counted in _rows(worker):
-            worker.watchdog.record_position(step, VALIDATING, "validating")
+        for index, (row, is_counted) in enumerate(_rows(worker)):
+            worker.watchdog.record_position(
+                step, Stage.VALIDATING, f"validating row {index + 1}", index=index
+            )
             nll_N, best_type_N = engine.score(worker.batcher(row), type_ids)
             if not is_counted:
                 continue

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from enum import IntEnum
 
 import ray
 import torch.distributed as dist
@@ -29,6 +30,15 @@ EXIT_AFTER = (
 )
 STORE_TIMEOUT = timedelta(seconds=10)
 NUM_FRAMES = 4  # frames of a rank's stack in the report
+
+
+class Stage(IntEnum):
+    """What a rank does between two updates, in the order in which it does it."""
+
+    VALIDATING = 0
+    SAVING = 1
+    WAITING_FOR_DATA = 2
+    COMPUTING = 3
 
 
 class Watchdog(threading.Thread):
@@ -50,7 +60,8 @@ class Watchdog(threading.Thread):
         self._report = report
         self._trainer = threading.get_ident()
         self._interval_s = min(2.0, timeout_s / 20)
-        self._position = (0, 0, "starting")
+        self._position: tuple[int, int, int] = (0, 0, 0)  # step, stage, index; it only grows
+        self._activity = "starting"
         self._moved_at = time.monotonic()
         self._beat = 0
         self._reported = False
@@ -60,18 +71,26 @@ class Watchdog(threading.Thread):
         self.start()
 
     def record_position(
-        self, step: int, order: int, activity: str, *, may_take_long: bool = False
+        self,
+        step: int,
+        stage: Stage,
+        activity: str,
+        *,
+        index: int = 0,
+        may_take_long: bool = False,
     ) -> None:
         """Record that this rank has moved.
 
         Args:
             step: Number of updates made.
-            order: Order of the position within a step.
+            stage: Stage before the next update.
             activity: What the rank does there, in words.
+            index: Number of the row or micro-batch within the stage.
             may_take_long: Whether staying there is no sign of a hang.
         """
         self._may_take_long = may_take_long
-        self._position, self._moved_at = (step, order, activity), time.monotonic()
+        self._position, self._activity = (step, int(stage), index), activity
+        self._moved_at = time.monotonic()
         self._reported = False
 
     def stop(self) -> None:
@@ -110,11 +129,10 @@ class Watchdog(threading.Thread):
         self._beat += 1
         frame = sys._current_frames().get(self._trainer)
         frames = traceback.extract_stack(frame)[-NUM_FRAMES:] if frame else []
-        step, order, activity = self._position
         state = {
             "beat": self._beat,
-            "position": [step, order],
-            "doing": f"step {step}, {activity}, for {self._stuck_s():.0f} s",
+            "position": list(self._position),
+            "doing": f"step {self._position[0]}, {self._activity}, for {self._stuck_s():.0f} s",
             "node": ray.util.get_node_ip_address(),
             "stack": [f"{line.filename}:{line.lineno} {line.name}" for line in frames],
         }

@@ -45,12 +45,10 @@ from mmtpp.train.rank_group import RankGroup, join_group
 from mmtpp.train.rank_tracker import rank_tracker
 from mmtpp.train.step import LabelWeights, StepContext, build_smoothing
 from mmtpp.train.telemetry import Telemetry
-from mmtpp.train.watchdog import Watchdog
+from mmtpp.train.watchdog import Stage, Watchdog
 from mmtpp.train.worker_inputs import WorkerInputs
 
 logger = logging.getLogger(__name__)
-
-VALIDATING, SAVING = 10**6, 2 * 10**6  # positions within a step, after all micro-batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,9 @@ class Worker:
 
     def enter_micro_batch(self, step: int, index: int) -> None:
         """Report to the watchdog that a micro-batch begins."""
-        self.watchdog.record_position(step, 1 + index, f"computing micro-batch {index + 1}")
+        self.watchdog.record_position(
+            step, Stage.COMPUTING, f"computing micro-batch {index + 1}", index=1 + index
+        )
 
 
 @dataclass(frozen=True, slots=True)

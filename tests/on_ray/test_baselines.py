@@ -7,10 +7,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from mmtpp.core.point_processes.history import History
 from mmtpp.evaluate.baselines import baseline_tasks
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.classical import Baselines
-from mmtpp.evaluate.baselines.history import History
 from tests.baselines import forecast_with_baselines
 
 

@@ -220,7 +220,7 @@ def _check_notebook(adapter: str, rows: dict[str, dict]) -> None:
     assert (forecaster.seconds_per_unit, forecaster.type_names) == (1.0, ())
     for sequence in forecaster.load_sequences(USER_FILES)[:3]:
         forecast = forecaster.forecast(sequence, futures=3, horizon=30.0, text=True)
-        record, expected = forecast.record((0.1, 0.5, 0.9)), dict(rows[sequence.sequence_id])
+        record, expected = forecast.as_row((0.1, 0.5, 0.9)), dict(rows[sequence.sequence_id])
         # only the job, which read the files, knows it
         assert expected.pop("newest_event_rejected") is None
         assert list(expected) == list(record)

@@ -61,11 +61,11 @@ class IntervalLikelihoods:
         return np.where(np.isnan(self.nll), of_zero, of_positive - self.nll)
 
     def mixed_with(self, other: "IntervalLikelihoods", weight: float) -> "IntervalLikelihoods":
-        """Scores of the mixture with another model.
+        """Likelihoods of the mixture with another model.
 
         Args:
-            other: Scores of the same events by the other model.
-            weight: Weight of these scores, 0 to 1; the other ones have the remaining weight.
+            other: Likelihoods of the same events by the other model.
+            weight: Weight of this model, 0 to 1; the other one has the remaining weight.
         """
         simultaneous = weight * self.simultaneous + (1 - weight) * other.simultaneous
         mixed = mix_logs(weight, self.log_likelihoods(), other.log_likelihoods())

@@ -17,6 +17,7 @@ from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.core.join import join_pieces
 from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.core.split import split_from_path
+from mmtpp.data.encode.encode_settings import AUTO as PARTITIONING_AUTO
 from mmtpp.data.encode.parse_files import KINDS_WITHOUT_DATES
 from mmtpp.data.encode.source_listing import (
     SourceListing,
@@ -102,11 +103,14 @@ class RawDataset:
         return RejectionSummary.from_records(self.rejected, last_times)
 
 
-def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset:
+def load_raw_dataset(
+    source: SourceSection, *, split_by: str = "hash", max_files: int = 0
+) -> RawDataset:
     """Read the files of ``source.uri``, a folder or one file.
 
     Args:
         source: Location, kind, columns, types and unit of the source.
+        split_by: How ``prepare`` splits the sequences, ``split.by``. Given splits are part of ids.
         max_files: Number of files to read, evenly spread; 0 reads all files.
 
     Raises:
@@ -133,7 +137,11 @@ def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset
     types = TypeCodes(type_names, source.rare_types == OTHER and bool(type_names))
     parsed_files = [_read_file(reader, path, content, types, source) for path, content in files]
     joins = reader.names_sequences and source.partitioning != "file"
-    sequences, given_splits, num_joined = _collect(chosen, parsed_files, joins=joins)
+    # as prepare: with ``auto``, ids often begin anew in the files of another split
+    ids_have_splits = split_by == "given" or source.partitioning == PARTITIONING_AUTO
+    sequences, given_splits, num_joined = _collect(
+        chosen, parsed_files, joins=joins, ids_have_splits=ids_have_splits
+    )
     dataset = RawDataset(
         root=folder,
         sequences=sequences,
@@ -161,24 +169,34 @@ def load_raw_dataset(source: SourceSection, *, max_files: int = 0) -> RawDataset
 
 
 def _collect(
-    paths: Sequence[str], parsed_files: Sequence[ParsedFile], *, joins: bool
+    paths: Sequence[str],
+    parsed_files: Sequence[ParsedFile],
+    *,
+    joins: bool,
+    ids_have_splits: bool,
 ) -> tuple[list[EventSequence], list[str], int]:
     """Sequences of all files, the split that is given for each, and the number of joined ones.
 
     Args:
         paths: Paths of the files.
         parsed_files: Content of each file.
-        joins: Whether the events of one id and split are one sequence, whatever their files.
+        joins: Whether the events of one id are one sequence, whatever their files.
+        ids_have_splits: Whether equal ids of different given splits are different sequences.
     """
     pieces: dict[tuple[str, str, int], list[EventSequence]] = {}
+    splits: list[str] = []
     for path, parsed in zip(paths, parsed_files, strict=True):
         for sequence, named in zip(parsed.sequences, parsed.split_by_sequence(), strict=True):
             split = named or split_from_path(path)
             place = 0 if joins else len(pieces)
-            pieces.setdefault((sequence.sequence_id, split, place), []).append(sequence)
+            key = (sequence.sequence_id, split if ids_have_splits else "", place)
+            if key not in pieces:
+                pieces[key] = []
+                splits.append(split)
+            pieces[key].append(sequence)
     return (
         [join_pieces(of_sequence) for of_sequence in pieces.values()],
-        [split for _, split, _ in pieces],
+        splits,
         sum(len(of_sequence) > 1 for of_sequence in pieces.values()),
     )
 

@@ -29,8 +29,8 @@ FUTURE_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FutureDrawerSettings(ModelActorSettings):
-    """Settings of ``FutureDrawer``.
+class FutureActorSettings(ModelActorSettings):
+    """Settings of ``FutureActor``.
 
     Attributes:
         type_codes: Codes of the types that occur.
@@ -51,14 +51,14 @@ class FutureDrawerSettings(ModelActorSettings):
     seed: int
 
 
-class FutureDrawer(ModelActor):
+class FutureActor(ModelActor):
     """Draws futures that may follow the histories of a plan.
 
     Args:
         settings: Settings of the actor.
     """
 
-    def __init__(self, settings: FutureDrawerSettings) -> None:
+    def __init__(self, settings: FutureActorSettings) -> None:
         super().__init__(settings)
         self._settings = settings
         self._sample_futures = FutureSampler(

@@ -99,8 +99,8 @@ class SoftTargetScorer(SoftActor):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SoftFutureDrawerSettings(ModelActorSettings):
-    """Settings of ``SoftFutureDrawer``.
+class SoftFutureActorSettings(ModelActorSettings):
+    """Settings of ``SoftFutureActor``.
 
     Attributes:
         futures: Number and length of the futures of each origin.
@@ -111,14 +111,14 @@ class SoftFutureDrawerSettings(ModelActorSettings):
     seed: int
 
 
-class SoftFutureDrawer(SoftActor):
+class SoftFutureActor(SoftActor):
     """Draws futures that may follow the windows of a plan.
 
     Args:
         settings: Settings of the actor.
     """
 
-    def __init__(self, settings: SoftFutureDrawerSettings) -> None:
+    def __init__(self, settings: SoftFutureActorSettings) -> None:
         super().__init__(settings)
         self._settings = settings
 

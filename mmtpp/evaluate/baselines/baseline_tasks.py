@@ -11,8 +11,8 @@ from ray.exceptions import RayTaskError
 
 from mmtpp.core.errors import MmtppError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.core.point_processes.history import History
 from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
-from mmtpp.evaluate.baselines.history import History
 from mmtpp.runtime.machines import task_options
 from mmtpp.runtime.progress import ProgressBar
 

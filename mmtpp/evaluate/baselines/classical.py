@@ -18,8 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid, IntervalRange
-from mmtpp.evaluate.baselines.hawkes import Hawkes
-from mmtpp.evaluate.baselines.history import History
+from mmtpp.core.point_processes.hawkes import Hawkes
+from mmtpp.core.point_processes.history import History
 from mmtpp.evaluate.baselines.marginal import Marginal
 from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_columns
 

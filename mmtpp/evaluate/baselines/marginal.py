@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.forecasting.training_distribution import TrainingDistribution
-from mmtpp.evaluate.baselines.history import History
+from mmtpp.core.point_processes.history import History
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
-from mmtpp.evaluate.kinds.expert_horizon import sample_sequences
+from mmtpp.evaluate.kinds.expert_horizon import sample_sequence_futures
 from mmtpp.evaluate.scores.density_targets import density_columns
 from mmtpp.evaluate.scores.targets import complete_targets
 from mmtpp.expert.expert_folder import Expert, load_expert
@@ -58,7 +58,7 @@ class EvaluatedExpert(EvaluatedModel):
         """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
         evaluation = self.context.evaluation
         return map_blocks(
-            sample_sequences,
+            sample_sequence_futures,
             self._expert,
             sequence_blocks(self._sequences),
             FutureSettings(

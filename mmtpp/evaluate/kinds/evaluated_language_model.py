@@ -18,7 +18,7 @@ from mmtpp.evaluate.actors.forecast_actor import (
     TargetScorer,
     TargetScorerSettings,
 )
-from mmtpp.evaluate.actors.horizon_actor import FutureDrawer, FutureDrawerSettings
+from mmtpp.evaluate.actors.horizon_actor import FutureActor, FutureActorSettings
 from mmtpp.evaluate.actors.model_actor import ModelActorSettings
 from mmtpp.evaluate.example import Example
 from mmtpp.evaluate.examples import read_examples
@@ -62,7 +62,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
             ("time",), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
         )
         sample_settings = replace(context.held_out, supervision=supervision)
-        settings = FutureDrawerSettings(
+        settings = FutureActorSettings(
             sample_settings=sample_settings,
             model=context.location,
             type_codes=self._type_codes,
@@ -74,7 +74,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
             seed=context.seed,
         )
         plan = make_plan(sample_settings, context.vocabulary.token_ids())
-        return map_samples(plan, FutureDrawer, settings, context.actors, title="evaluate: futures")
+        return map_samples(plan, FutureActor, settings, context.actors, title="evaluate: futures")
 
     def examples(self, targets: pa.Table) -> list[Example]:
         """Windows of the report, with the model's attention."""

@@ -10,8 +10,8 @@ from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.evaluate.actors.soft_actors import (
-    SoftFutureDrawer,
-    SoftFutureDrawerSettings,
+    SoftFutureActor,
+    SoftFutureActorSettings,
     SoftTargetScorer,
     SoftTargetScorerSettings,
 )
@@ -45,7 +45,7 @@ class EvaluatedSoftModel(EvaluatedModel):
             (), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
         )
         sample_settings = replace(self._samples, supervision=origins)
-        settings = SoftFutureDrawerSettings(
+        settings = SoftFutureActorSettings(
             sample_settings=sample_settings,
             model=context.location,
             futures=FutureSettings(
@@ -55,7 +55,7 @@ class EvaluatedSoftModel(EvaluatedModel):
         )
         plan = make_plan(sample_settings, context.vocabulary.token_ids())
         return map_samples(
-            plan, SoftFutureDrawer, settings, context.actors, title="evaluate: futures"
+            plan, SoftFutureActor, settings, context.actors, title="evaluate: futures"
         )
 
     def facts(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.rollout import ExpertRollout
 
 
-def sample_sequences(
+def sample_sequence_futures(
     expert: Expert,
     sequences: Sequence[ScoredSequence],
     settings: FutureSettings,

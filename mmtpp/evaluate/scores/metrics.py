@@ -268,7 +268,7 @@ def metric_differences(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Estimate]:
-    """Subtract the metrics of one model from those of another, for the same targets.
+    """Metrics of a model less those of another model or a baseline, for the same targets.
 
     The intervals are of paired resamples: each resample draws the same sequences for both
     models, so a sequence that is hard for both does not widen them.

@@ -137,16 +137,19 @@ def build_inputs(
         split: SequenceSettings(by_split[split], trained_tasks.type_codes, texts, reads_images)
         for split in by_split
     }
+    has_validation = _has_validation(manifest, expert)
     return ExpertInputs(
         run=run,
         tracking=config.tracking,
         fit=_network_settings(
-            expert, config.training.seed, num_events=manifest.events_by_split["train"]
+            expert,
+            config.training.seed,
+            num_events=manifest.events_by_split["train"],
+            num_types=len(trained_tasks.type_codes),
+            has_validation=has_validation,
         ),
         train_sequence_settings=sequences["train"],
-        validation_sequence_settings=sequences["validation"]
-        if _has_validation(manifest, expert)
-        else None,
+        validation_sequence_settings=sequences["validation"] if has_validation else None,
         data_fingerprint=manifest.fingerprint,
         calendar=expert.calendar,
         time_zone=expert.time_zone,
@@ -184,7 +187,7 @@ def _has_validation(manifest: Manifest, expert: ExpertSection) -> bool:
         "the store has no validation events (prepared with split.by = %s), so the networks train "
         "for expert.epochs = %d without early stopping, and may overfit",
         manifest.split_by,
-        expert.epochs,
+        expert.epochs_for(manifest.events_by_split["train"], has_validation=False),
     )
     return False
 
@@ -196,10 +199,14 @@ def _type_codes(manifest: Manifest) -> tuple[int, ...]:
     return tuple(manifest.occurring_types)
 
 
-def _network_settings(expert: ExpertSection, seed: int, *, num_events: int) -> ExpertFitSettings:
+def _network_settings(
+    expert: ExpertSection, seed: int, *, num_events: int, num_types: int, has_validation: bool
+) -> ExpertFitSettings:
     values = expert.model_dump(exclude={"calendar", "time_zone", "texts", "images"})
     values["dropout"] = expert.dropout_for(num_events)
     values["memory_dropout"] = expert.memory_dropout_for(num_events)
+    values["hawkes_fraction"] = expert.hawkes_fraction_for(num_events, num_types)
+    values["epochs"] = expert.epochs_for(num_events, has_validation=has_validation)
     return ExpertFitSettings(**values, seed=seed)
 
 

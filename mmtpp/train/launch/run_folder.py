@@ -6,7 +6,7 @@ The settings are written and compared as a whole, so this module takes the whole
 import json
 import logging
 
-from mmtpp.config.affects import Affects, settings_that_shape
+from mmtpp.config.affects import Affects, settings_that_affect
 from mmtpp.config.fingerprint import run_fingerprint, run_name
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.load import config_from_tree
@@ -92,8 +92,8 @@ def _increased_steps(stored_config: RunConfig, config: RunConfig, run_uri: str) 
         ConfigError: A setting of the number of updates was lowered.
     """
     before, now = (
-        settings_that_shape(stored_config, Affects.STEPS),
-        settings_that_shape(config, Affects.STEPS),
+        settings_that_affect(stored_config, Affects.STEPS),
+        settings_that_affect(config, Affects.STEPS),
     )
     changed = {
         key: f"{key} = {before[key]} -> {now[key]}" for key in now if before[key] != now[key]

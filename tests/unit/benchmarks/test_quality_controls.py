@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.quality.controls import MIN_EVENTS, ContextMarginal, TextHistory
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.evaluate.baselines.history import History
+from mmtpp.core.point_processes.history import History
 
 
 def _sequence(name: str, lengths: list[int], *, seed: int) -> TextHistory:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmtpp.config import renamed
-from mmtpp.config.affects import Affects, declared_effects
+from mmtpp.config.affects import Affects, declared_affects
 from mmtpp.config.fingerprint import run_fingerprint, run_name
 from mmtpp.config.load import config_from_tree, load_config, require, with_values
 from mmtpp.config.schema import RunConfig
@@ -133,7 +133,7 @@ def test_an_old_name_suggests_the_new_one(monkeypatch):
 
 
 def test_renamed_settings_have_their_new_name_only():
-    paths = [path for path, _ in declared_effects(RunConfig)]
+    paths = [path for path, _ in declared_affects(RunConfig)]
     known = {path[:end] for path in paths for end in _ends_of_parts(path)}
     for old, new in renamed.RENAMED.items():
         assert new in known, f"{old} was renamed to {new}, which does not exist"
@@ -215,9 +215,9 @@ def test_every_setting_has_a_help_text():
 
 
 def test_every_setting_declares_what_it_shapes():
-    undeclared = [path for path, shapes in declared_effects(RunConfig) if not shapes]
+    undeclared = [path for path, shapes in declared_affects(RunConfig) if not shapes]
     assert not undeclared, "add a member of config.affects.Affects to the annotation"
-    for path, shapes in declared_effects(RunConfig):
+    for path, shapes in declared_affects(RunConfig):
         assert shapes == {Affects.NOTHING} or Affects.NOTHING not in shapes, path
 
 

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 import mmtpp
 from mmtpp.config.load import config_from_tree
+from mmtpp.config.schema import SourceSection
 from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.data.encode.encode import _may_join
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.parse_files import ParsedShard
 from mmtpp.data.encode.pieces import PartitionedShard, partitioned_uri, read_partition, write_pieces
+from mmtpp.data.encode.raw_dataset import load_raw_dataset
 from mmtpp.data.encode.repeated_ids import SAMPLE_SIZE, IdSamples, sample_ids
 from mmtpp.data.encode.shards import build_partition
 from mmtpp.data.prepare import prepare
@@ -204,3 +206,32 @@ def test_a_range_of_a_file_is_whole_or_an_error(tmp_path: Path):
         read_range(str(path), 8, 12)
     with pytest.raises(StorageError, match="does not exist"):
         read_range(str(tmp_path / "none"), 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("partitioning", "split_by", "expected"),
+    [
+        ("sequence", "hash", ["joined"]),  # by the id alone, as prepare does
+        ("sequence", "given", ["train", "test"]),  # the split becomes part of an id
+        ("auto", "hash", ["train", "test"]),  # ids may begin anew, and prepare refuses them
+        ("auto", "given", ["train", "test"]),
+    ],
+)
+def test_raw_files_of_two_splits_are_joined_as_prepare_joins_them(
+    partitioning: str, split_by: str, expected: list[str], tmp_path: Path
+):
+    for split, at in (("train", 2), ("test", 1)):
+        write_rows(tmp_path / split / "a.csv", [{"t": at, "who": "one"}])
+    source = SourceSection(
+        uri=str(tmp_path),
+        kind="columns",
+        partitioning=partitioning,
+        columns={"time": "t", "sequence": "who"},
+    )
+    raw = load_raw_dataset(source, split_by=split_by)
+    if expected == ["joined"]:
+        assert [sequence.times.tolist() for sequence in raw.sequences] == [[1.0, 2.0]]
+        assert raw.num_joined == 1
+    else:
+        assert sorted(raw.given_splits) == sorted(expected)
+        assert raw.num_joined == 0

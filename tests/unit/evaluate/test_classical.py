@@ -9,9 +9,9 @@ import pytest
 from scipy import integrate, optimize, stats
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalRange
-from mmtpp.evaluate.baselines import hawkes
-from mmtpp.evaluate.baselines.hawkes import DECAYS, Hawkes
-from mmtpp.evaluate.baselines.history import CHUNK, History
+from mmtpp.core.point_processes import hawkes
+from mmtpp.core.point_processes.hawkes import DECAYS, Hawkes
+from mmtpp.core.point_processes.history import CHUNK, History
 from mmtpp.evaluate.baselines.marginal import Marginal
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from tests.baselines import forecast_with_baselines

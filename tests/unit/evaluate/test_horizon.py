@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from mmtpp.core.forecasting.event_matching import EventSet
-from mmtpp.evaluate.baselines.history import History
+from mmtpp.core.point_processes.history import History
 from mmtpp.evaluate.horizon import events_after, horizon_estimates, repeat_past
 
 

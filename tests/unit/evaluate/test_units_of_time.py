@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalRange
+from mmtpp.core.point_processes.history import History
 from mmtpp.core.representation.timecode import encode_intervals
 from mmtpp.core.times.clock import Clock
-from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.evaluate.scores.targets import _time_nll
 from mmtpp.model.row_forecaster import TimeForecasts

@@ -17,6 +17,7 @@ SETTINGS = ExpertFitSettings(
     num_components=8,
     dropout=0.3,
     memory_dropout=0.1,
+    hawkes_fraction=0.0,
     epochs=8,
     max_updates=5000,
     events_per_update=64,

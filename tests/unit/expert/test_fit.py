@@ -9,9 +9,10 @@ import torch
 from scipy import stats
 
 from mmtpp.core.errors import NonFiniteLossError
+from mmtpp.expert.batch_order import BatchOrder
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.network_losses import Ranks, mean_losses
-from mmtpp.expert.next_events import BatchOrder, EventBlocks
+from mmtpp.expert.next_events import EventBlocks
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
 from tests.unit.expert.meeting import Meeting
 

@@ -11,13 +11,14 @@ import pytest
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.past.past_events import PastEvents
+from mmtpp.core.point_processes.history import History
 from mmtpp.core.training.training_metrics import VALIDATION_JOINT_NLL, VALIDATION_MARGINAL_NLL
-from mmtpp.evaluate.baselines.history import History
 from mmtpp.evaluate.baselines.marginal import Marginal
+from mmtpp.expert.batch_order import BatchOrder
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.marginal_losses import marginal_losses
-from mmtpp.expert.next_events import BatchOrder, EventBlocks, ScoredSequence
+from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.train.expert_loop import final_metrics, warn_below_marginal
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
 

@@ -200,6 +200,7 @@ FOLDERS = {
         "times": {"errors"},
         "representation": {"errors", "events", "seeds", "times"},
         "past": {"times"},
+        "point_processes": {"forecasting", "past", "times"},
         "forecasting": {"representation", "times"},
         "training": {"representation", "seeds"},
     },

@@ -45,13 +45,17 @@ def _rows() -> Iterator[Any]:
 
 
 def fake_worker(
-    training: TrainingSection, *, log_metrics: Callable[[int, dict[str, float]], None]
+    training: TrainingSection,
+    *,
+    log_metrics: Callable[[int, dict[str, float]], None],
+    record_position: Callable[..., None] = lambda *_, **__: None,
 ) -> Worker:
     """Build the only rank of a run, at its first step.
 
     Args:
         training: Settings of the training loop.
         log_metrics: Receives the calls to the tracker.
+        record_position: Receives the calls to the watchdog.
     """
     return Worker(
         inputs=stand_in(
@@ -79,7 +83,7 @@ def fake_worker(
         flop_counter=cast(Any, lambda _row: stand_in(RowFlops, total=1.0)),
         telemetry=_Telemetry(),
         tracker=stand_in(Tracker, log_metrics=log_metrics, detach=lambda: None),
-        watchdog=stand_in(Watchdog, record_position=lambda *_, **__: None, stop=lambda: None),
+        watchdog=stand_in(Watchdog, record_position=record_position, stop=lambda: None),
         interruptions=stand_in(
             InterruptionPoll,
             poll=lambda _: InterruptionState(machine_leaves=False, stop_requested=False),

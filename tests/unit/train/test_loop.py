@@ -12,6 +12,7 @@ from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.train import loop
 from mmtpp.train.checkpoint import BEST_BY
+from mmtpp.train.watchdog import Stage
 from tests.unit.train.fake_worker import fake_worker
 
 NUM_STEPS, VALIDATE_EVERY, LOG_EVERY = 8, 4, 1
@@ -29,16 +30,18 @@ class RecordedRun:
     Attributes:
         logged: Arguments of all calls to the tracker.
         saved: Metrics of all checkpoints.
+        positions: Step and stage of all calls to the watchdog.
     """
 
     logged: list[tuple[int, dict[str, float]]]
     saved: list[dict[str, float]]
+    positions: list[tuple[int, int]]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> RecordedRun:
     """Metrics of a run from its first step to its last."""
-    recorded = RecordedRun([], [])
+    recorded = RecordedRun([], [], [])
     training = TrainingSection(
         num_steps=NUM_STEPS,
         log_every=LOG_EVERY,
@@ -49,7 +52,9 @@ def run(monkeypatch: pytest.MonkeyPatch) -> RecordedRun:
         upload_timeout_s=1.0,
     )
     worker = fake_worker(
-        training, log_metrics=lambda step, metrics: recorded.logged.append((step, dict(metrics)))
+        training,
+        log_metrics=lambda step, metrics: recorded.logged.append((step, dict(metrics))),
+        record_position=lambda step, stage, _, **__: recorded.positions.append((step, stage)),
     )
 
     def train_step(_context: object, _rows: object, step: int, **_: object) -> SimpleNamespace:
@@ -93,3 +98,13 @@ def test_every_logged_step_has_its_own_values(run):
         assert not [name for name in metrics if name.startswith(("validation/", "model/"))]
     assert (result["step"], result["best_step"]) == (8.0, 8.0)
     assert result["train/loss_per_token"] == 8
+
+
+def test_positions_only_grow(run):
+    """The watchdog calls the rank with the smallest position the one that hangs."""
+    assert run.positions == sorted(run.positions)
+    assert {stage for _, stage in run.positions} >= {
+        Stage.SAVING,
+        Stage.WAITING_FOR_DATA,
+        Stage.COMPUTING,
+    }

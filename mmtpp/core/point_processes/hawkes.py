@@ -33,7 +33,7 @@ from scipy import optimize
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.past.decayed_sums import decayed_sums
-from mmtpp.evaluate.baselines.history import History
+from mmtpp.core.point_processes.history import History
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,9 @@ class Hawkes:
         causes = self.alpha.sum(axis=0)[history.types]  # (E, D)
         raised = np.stack(
             [
-                decayed_sums(_factors(history.times, beta)[:, None], causes[:, [index]])[0, 0, :-1]
+                decayed_sums(decay_factors(history.times, beta)[:, None], causes[:, [index]])[
+                    0, 0, :-1
+                ]
                 for index, beta in enumerate(self.beta.tolist())
             ]
             or [np.zeros(len(history.times) - 1)]
@@ -127,7 +129,7 @@ class Hawkes:
         """(E - 1, K) log-probabilities of the types at the events' times."""
         rates = np.tile(self.mu, (len(history.times) - 1, 1))
         for index, beta in enumerate(self.beta.tolist()):
-            factors = _factors(history.times, beta)
+            factors = decay_factors(history.times, beta)
             after = decayed_sums(factors[:, None], self.alpha[:, history.types, index].T)[0].T
             rates += beta * factors[1:, None] * after[:-1]
         return np.log(rates / rates.sum(axis=1, keepdims=True))
@@ -182,7 +184,7 @@ def _fit_types(
     return mu, alpha, gap
 
 
-def _factors(times: FloatArray, beta: float) -> FloatArray:
+def decay_factors(times: FloatArray, beta: float) -> FloatArray:
     """(E,) decay from the previous event to each event of one sequence; 0 for the first event."""
     return np.append(0.0, np.exp(-beta * np.diff(times)))
 

@@ -1,0 +1,97 @@
+"""The order of the training events of an expert: batches, in a new random order in every epoch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtpp.core.point_processes.next_event_draws import NextEventDraws
+from mmtpp.core.seeds import seed_from
+from mmtpp.expert.hawkes_targets import HawkesTargets
+from mmtpp.expert.next_events import EventBlocks, NextEvents
+
+LEAST_BATCHES, LEAST_EVENTS = 8, 32
+"""Least number of batches of an epoch, where a batch has about ``LEAST_EVENTS`` events or more: a
+network needs hundreds of updates, whatever the number of events."""
+
+
+class BatchOrder:
+    """Batches of training events in a new random order in every epoch.
+
+    Each epoch has every event once. Blocks follow each other in random order, and a batch has
+    events of one block only, so the sizes of batches differ slightly.
+
+    Args:
+        blocks: Training events.
+        events_per_update: Number of events of a batch, about. Few events have smaller batches, so
+            that an epoch has ``LEAST_BATCHES`` of them.
+        seed: Seed of the order.
+        drawn: Draws a share of the targets anew in every epoch; None for the events that occurred.
+    """
+
+    def __init__(
+        self,
+        blocks: EventBlocks,
+        *,
+        events_per_update: int,
+        seed: int,
+        drawn: HawkesTargets | None = None,
+    ) -> None:
+        self._blocks, self._seed, self._drawn = blocks, seed, drawn
+        self._num_events = [blocks.num_targets(block) for block in range(len(blocks.blocks))]
+        of_few_events = max(LEAST_EVENTS, sum(self._num_events) // LEAST_BATCHES)
+        size = min(events_per_update, of_few_events)
+        self._num_batches = [max(1, round(n / size)) for n in self._num_events]
+        self._loaded: tuple[int, NextEvents, NextEventDraws | None] | None = None
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Number of batches of an epoch."""
+        return sum(self._num_batches)
+
+    @property
+    def events_per_epoch(self) -> int:
+        """Number of events of an epoch."""
+        return sum(self._num_events)
+
+    def batches(
+        self, first: int, rank: int = 0, num_ranks: int = 1
+    ) -> Iterator[tuple[NextEvents, NDArray[np.int64], int]]:
+        """Batches without end; each rank gets its part of every batch.
+
+        Args:
+            first: Number of batches to skip.
+            rank: Rank of this process.
+            num_ranks: Number of ranks.
+
+        Yields:
+            The events of this rank, their places in the batch, and the size of the whole batch.
+        """
+        epoch, skipped = divmod(first, self.updates_per_epoch)
+        while True:
+            for block in self._rng(epoch).permutation(len(self._num_events)).tolist():
+                num_batches = self._num_batches[block]
+                if skipped >= num_batches:
+                    skipped -= num_batches
+                    continue
+                events, draws = self._load(block)
+                order = self._rng(epoch, block).permutation(self._num_events[block])
+                for number, batch in enumerate(np.array_split(order, num_batches)[skipped:]):
+                    chosen = events.take(batch)
+                    if self._drawn is not None and draws is not None:
+                        rng = self._rng(epoch, block, skipped + number)
+                        chosen = self._drawn.replace(chosen, batch, draws, rng)
+                    places = np.array_split(np.arange(len(batch)), num_ranks)[rank]
+                    yield chosen.take(places), places, len(batch)
+                skipped = 0
+            epoch += 1
+
+    def _rng(self, *parts: int) -> np.random.Generator:
+        return np.random.default_rng(seed_from("expert", self._seed, *parts))
+
+    def _load(self, block: int) -> tuple[NextEvents, NextEventDraws | None]:
+        if self._loaded is None or self._loaded[0] != block:
+            self._loaded = None  # frees the block before
+            draws = self._drawn.draws(block) if self._drawn is not None else None
+            self._loaded = (block, self._blocks.load(block), draws)
+        return self._loaded[1:]

@@ -1,0 +1,95 @@
+"""Training targets drawn from a Hawkes process, in place of some of the events that occurred.
+
+A network learns from few events what they have in common with a simpler process that has few
+parameters: a Hawkes process is fitted to the training events, and in every update a share of the
+next events is drawn from it, after their true past. The other next events are those that occurred.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmtpp.core.point_processes.hawkes import Hawkes
+from mmtpp.core.point_processes.history import History
+from mmtpp.core.point_processes.next_event_draws import NextEventDraws
+from mmtpp.expert.next_events import EventBlocks, NextEvents
+
+
+@dataclass(frozen=True, slots=True)
+class HawkesTargets:
+    """Draws a share of the targets of training events.
+
+    Attributes:
+        process: Hawkes process, fitted to the training events.
+        fraction: Probability that the target of an event is drawn, above 0 and below 1.
+        blocks: Training events.
+    """
+
+    process: Hawkes
+    fraction: float
+    blocks: EventBlocks
+
+    @classmethod
+    def fit(cls, blocks: EventBlocks, *, num_types: int, fraction: float) -> "HawkesTargets":
+        """Fit the process to training events.
+
+        Args:
+            blocks: Training events; at least one interval is above zero.
+            num_types: Number of types.
+            fraction: Probability that the target of an event is drawn, above 0 and below 1.
+        """
+        histories = [
+            history
+            for block in range(len(blocks.blocks))
+            for history in _histories(blocks, block)
+            if len(history.times) > 1
+        ]
+        return cls(Hawkes.fit(histories, num_types), fraction, blocks)
+
+    def draws(self, block: int) -> NextEventDraws:
+        """The process after each event of a block that a scored event follows."""
+        chosen = [np.flatnonzero(sequence.is_target) - 1 for sequence in self.blocks.blocks[block]]
+        return NextEventDraws(self.process, _histories(self.blocks, block), chosen)
+
+    def replace(
+        self,
+        events: NextEvents,
+        index: NDArray[np.integer],
+        draws: NextEventDraws,
+        rng: np.random.Generator,
+    ) -> NextEvents:
+        """Replace a share of the targets.
+
+        Args:
+            events: M events of a block.
+            index: (M,) their places in the block.
+            draws: The process after the events of the block.
+            rng: Source of the draws, the same for the same batch.
+        """
+        tick = self.blocks.tick
+        intervals, types = draws.draw(index, rng, tick=tick)
+        is_drawn = rng.random(len(index)) < self.fraction
+        if not tick:
+            is_drawn &= intervals > 0  # the density at zero may be infinite
+        keep = torch.from_numpy(~is_drawn)
+        return replace(
+            events,
+            next_intervals=torch.where(
+                keep, events.next_intervals, torch.from_numpy(intervals.astype(np.float32))
+            ),
+            next_types=torch.where(keep, events.next_types, torch.from_numpy(types)),
+        )
+
+
+def _histories(blocks: EventBlocks, block: int) -> list[History]:
+    return [
+        History(
+            sequence.sequence_id,
+            sequence.past.times,
+            sequence.past.types.astype(np.int64),
+            blocks.tick,
+        )
+        for sequence in blocks.blocks[block]
+    ]
