@@ -1,4 +1,4 @@
-"""Read the records of table files: CSV, JSON lines, JSON, Parquet and Arrow."""
+"""Read the records of table files: CSV, JSON lines, JSON, Parquet, Arrow and tar shards."""
 
 import csv
 import io
@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from mmtpp.data.sources.event_files import MalformedFileError, decode_text, suffix_of
 from mmtpp.data.sources.nested_fields import struct_fields
+from mmtpp.data.sources.tar_records import read_tar
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".tar")
 CSV_SUFFIXES = (".csv", ".tsv")
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 MAX_FIELD_BYTES = 2**27
@@ -91,6 +92,11 @@ def read_table_file(
         return _read_parquet(path, data, wanted)
     if kind == ".arrow":
         return _read_arrow(path, data, wanted)
+    if kind == ".tar":
+        return Table(
+            Record(row, fields, problem)
+            for row, (fields, problem) in enumerate(read_tar(path, data))
+        )
     if kind in CSV_SUFFIXES:
         try:
             text = decode_text(path, data, encoding=csv_format.encoding)

@@ -52,6 +52,18 @@ def test_nested_fields(tmp_path: Path):
     assert (sequence.types.tolist(), sequence.texts) == ([0, 1], ("valve open", "pressure low"))
 
 
+def test_tar_shards(tmp_path: Path):
+    code = re.findall(r"```python\n(.*?)```", _section("Tar shards"), re.DOTALL)[0]
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    columns = {"sequence": "json.machine", "time": "json.time", "type": "json.what"}
+    [sequence] = mmtpp.load_sequences(
+        str(tmp_path / "events-000.tar"), columns=columns | {"image": "jpg"}, types=("alarm",)
+    )
+    assert sequence.times.tolist() == [0.0, 12.5, 25.0]
+    assert all(image.startswith("data:") for image in sequence.images if image)
+    assert None not in sequence.images
+
+
 def test_files_of_days(tmp_path: Path):
     for block in re.findall(r"```\n(.*?)```", _section("A file for each day"), re.DOTALL):
         name, _, content = block.partition("\n")
