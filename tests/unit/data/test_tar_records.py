@@ -11,7 +11,7 @@ import pytest
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.sources.event_files import MalformedFileError, unpack
+from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.tar_records import read_tar
 from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.storage.image_files import name_of_bytes
@@ -43,7 +43,7 @@ def _event(name: str, at: float, image: bytes = b"image") -> list[tuple[str, byt
 
 def _read(data: bytes, path: str = "x/000.tar"):
     reader = build_reader("columns", columns=COLUMNS)
-    return read_file(reader, path, unpack(path, data), types=TypeCodes(("on",)))
+    return read_file(reader, path, data, types=TypeCodes(("on",)))
 
 
 def test_records_are_events_with_the_bytes_of_their_images():
