@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
+from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.past.decayed_sums import decayed_sums
@@ -194,7 +194,7 @@ def choose_sequences(histories: Sequence[History], max_events: float) -> list[Hi
 
     A single sequence that is longer is truncated to its newest events.
     """
-    order = np.random.default_rng(0).permutation(len(histories))
+    order: list[int] = np.random.default_rng(0).permutation(len(histories)).tolist()
     sizes = np.cumsum([len(histories[index].times) for index in order])
     chosen = order[: max(1, int(np.searchsorted(sizes, max_events, side="right")))]
     if sizes[-1] > max_events:
@@ -212,7 +212,7 @@ def choose_sequences(histories: Sequence[History], max_events: float) -> list[Hi
             times=histories[index].times[newest],
             types=histories[index].types[newest],
         )
-        for index in sorted(chosen.tolist())
+        for index in sorted(chosen)
     ]
 
 
@@ -360,7 +360,7 @@ def _maximise(
         if best[2] < GAP or time.monotonic() > deadline:
             raise StopIteration
 
-    optimize.minimize(
+    optimize.minimize(  # pyright: ignore[reportUnknownMemberType]
         loss,
         np.full(len(scale), 1 / len(scale)),
         jac=True,
