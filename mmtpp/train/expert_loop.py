@@ -8,7 +8,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +32,7 @@ from mmtpp.core.training.training_metrics import (
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.network_losses import NetworkLosses, Ranks
-from mmtpp.expert.next_events import EventBlocks
+from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.expert.read_sequences import (
     count_events,
     has_images,
@@ -140,16 +140,7 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
             where=where,
             cause="the expert learns from the events after the first one of each sequence",
         )
-    try:
-        memory = MemorySettings.fit(
-            PastEvents.join(sequence.past for sequence in training),
-            tick=inputs.tick,
-            seconds_per_unit=inputs.trained_tasks.seconds_per_unit,
-            time_zone=inputs.time_zone,
-            with_calendar=inputs.calendar,
-        )
-    except ValueError as error:
-        raise DataError(str(error), where=where) from error
+    memory = _fit_memory(inputs, training, where=where)
     if not memory.has_texts:
         training, validation = without_words(training), without_words(validation)
     reads_images = has_images(training)
@@ -181,6 +172,26 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
             fit.num_updates,
         )
     return fit
+
+
+def _fit_memory(
+    inputs: ExpertInputs, training: Sequence[ScoredSequence], *, where: str
+) -> MemorySettings:
+    """Settings of the memory, from the training events.
+
+    Raises:
+        DataError: All intervals are zero.
+    """
+    try:
+        return MemorySettings.fit(
+            PastEvents.join(sequence.past for sequence in training),
+            tick=inputs.tick,
+            seconds_per_unit=inputs.trained_tasks.seconds_per_unit,
+            time_zone=inputs.time_zone,
+            with_calendar=inputs.calendar,
+        )
+    except ValueError as error:
+        raise DataError(str(error), where=where) from error
 
 
 def build_expert(fit: ExpertFit, inputs: ExpertInputs) -> Expert:

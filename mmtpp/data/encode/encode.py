@@ -103,7 +103,6 @@ def encode(
     if existing and existing.request == request:
         _keep(existing, settings, store_uri, max_rejected_fraction)
         return EncodeReport(existing, True, time.monotonic() - started, listing.not_read)
-
     if vocabulary is None:
         vocabulary = load_or_train_vocabulary(settings, store_uri, existing, listing.events)
     _check_vocabulary(existing, vocabulary, store_uri)

@@ -125,23 +125,20 @@ def load_raw_dataset(
     listing = SourceListing.from_source(reader, folder, files_of_source)
     paths = [path for path, _ in listing.events]
     if not paths:
-        setting = f"source.kind = {source.kind}"
-        raise no_files_error(reader, listing, where=source.uri, setting=setting)
+        kind = f"source.kind = {source.kind}"
+        raise no_files_error(reader, listing, where=source.uri, setting=kind)
     step = -(-len(paths) // max_files) if max_files else 1
     chosen = paths[::step]
     logger.info("reading %d of %d files", len(chosen), len(paths))
-    with ThreadPoolExecutor(_FILES_IN_FLIGHT) as pool:
-        contents = list(pool.map(lambda path: read_bytes(join(folder, path)), chosen))
-    files = list(zip(chosen, contents, strict=True))
+    files = _read_files(folder, chosen)
     type_names = fixed_names or find_type_names(reader, files, source)
     types = TypeCodes(type_names, source.rare_types == OTHER and bool(type_names))
     parsed_files = [_read_file(reader, path, content, types, source) for path, content in files]
     joins = reader.names_sequences and source.partitioning != "file"
     # as prepare: with ``auto``, ids often begin anew in the files of another split
-    ids_have_splits = split_by == "given" or source.partitioning == PARTITIONING_AUTO
-    sequences, given_splits, num_joined = _collect(
-        chosen, parsed_files, joins=joins, ids_have_splits=ids_have_splits
-    )
+    splits_ids = split_by == "given" or source.partitioning == PARTITIONING_AUTO
+    collected = _collect(chosen, parsed_files, joins=joins, ids_have_splits=splits_ids)
+    sequences, given_splits, num_joined = collected
     dataset = RawDataset(
         root=folder,
         sequences=sequences,
@@ -166,6 +163,12 @@ def load_raw_dataset(
             setting=f"source.kind = {source.kind}",
         )
     return dataset
+
+
+def _read_files(folder: str, paths: Sequence[str]) -> list[tuple[str, bytes]]:
+    with ThreadPoolExecutor(_FILES_IN_FLIGHT) as pool:
+        contents = pool.map(lambda path: read_bytes(join(folder, path)), paths)
+        return list(zip(paths, contents, strict=True))
 
 
 def _collect(

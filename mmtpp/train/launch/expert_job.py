@@ -118,12 +118,10 @@ def build_inputs(
     expert, manifest, vocabulary = config.expert, store.manifest, store.vocabulary
     _check_time_zone(expert, manifest, where=store.uri)
     by_split = {
-        split: replace(
-            sample_settings(config.sample_sections, manifest, split=split, reads_template=False),
-            max_sequences=0,
-        )
+        split: sample_settings(config.sample_sections, manifest, split=split, reads_template=False)
         for split in ("train", "validation")
     }
+    by_split = {split: replace(by_split[split], max_sequences=0) for split in by_split}
     texts, reads_images = _text_settings(expert, vocabulary), expert.images == "last"
     trained_tasks = TrainedTasks(
         tasks=DENSITY_TASKS,
