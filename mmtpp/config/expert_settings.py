@@ -13,7 +13,7 @@ FEW_EVENTS = 8192
 below were chosen by ``benchmarks/quality/little_data.py --held-out validation``."""
 DROPOUT, FEW_EVENTS_DROPOUT, FEW_EVENTS_MEMORY_DROPOUT = 0.3, 0.5, 0.2
 EPOCHS, FEW_EVENTS_EPOCHS = 30, 90
-FEW_EVENTS_HAWKES_FRACTION, MAX_HAWKES_TYPES = 0.5, 32
+FEW_EVENTS_HAWKES_FRACTION, MAX_HAWKES_TYPES = 0.9, 32
 
 
 class ExpertSection(Section):
@@ -33,9 +33,10 @@ class ExpertSection(Section):
     """Probability of dropout of each column of the memory, 0 to below 1. ``auto``: 0, and 0.2 with
     fewer than 8,192 training events."""
     hawkes_fraction: Annotated[Literal["auto"] | Fraction, Affects.RUN] = "auto"
-    """Share of the training targets, 0 to below 1, that are drawn from a Hawkes process in place of
-    the events that occurred. The process is fitted to the training events first. ``auto``: 0, and
-    0.5 with fewer than 8,192 training events and at most 32 types."""
+    """Share of the training targets, 0 to below 1, that are drawn from a Hawkes process at first, in
+    place of the events that occurred; it falls to 0 within two thirds of the training. The process
+    is fitted to the training events before. ``auto``: 0, and 0.9 with fewer than 8,192 training
+    events and at most 32 types."""
     epochs: Annotated[Literal["auto"] | PositiveInt, Affects.RUN] = "auto"
     """Largest number of passes of a network over the training events. ``auto``: 30, and 90 with
     fewer than 8,192 training events if there are validation events. A network is finished earlier

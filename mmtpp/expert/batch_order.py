@@ -55,7 +55,7 @@ class BatchOrder:
         return sum(self._num_events)
 
     def batches(
-        self, first: int, rank: int = 0, num_ranks: int = 1
+        self, first: int, rank: int = 0, num_ranks: int = 1, *, num_updates: int = 1
     ) -> Iterator[tuple[NextEvents, NDArray[np.int64], int]]:
         """Batches without end; each rank gets its part of every batch.
 
@@ -63,11 +63,14 @@ class BatchOrder:
             first: Number of batches to skip.
             rank: Rank of this process.
             num_ranks: Number of ranks.
+            num_updates: Number of batches of the training, over which the share of the drawn
+                targets falls.
 
         Yields:
             The events of this rank, their places in the batch, and the size of the whole batch.
         """
         epoch, skipped = divmod(first, self.updates_per_epoch)
+        update = first
         while True:
             for block in self._rng(epoch).permutation(len(self._num_events)).tolist():
                 num_batches = self._num_batches[block]
@@ -76,11 +79,13 @@ class BatchOrder:
                     continue
                 events, draws = self._load(block)
                 order = self._rng(epoch, block).permutation(self._num_events[block])
-                for number, batch in enumerate(np.array_split(order, num_batches)[skipped:]):
+                for batch in np.array_split(order, num_batches)[skipped:]:
                     chosen = events.take(batch)
-                    if self._drawn is not None and draws is not None:
-                        rng = self._rng(epoch, block, skipped + number)
-                        chosen = self._drawn.replace(chosen, batch, draws, rng)
+                    share = self._drawn.share(update / num_updates) if self._drawn else 0.0
+                    if self._drawn is not None and draws is not None and share:
+                        rng = self._rng(epoch, block, update)
+                        chosen = self._drawn.replace(chosen, batch, draws, share, rng)
+                    update += 1
                     places = np.array_split(np.arange(len(batch)), num_ranks)[rank]
                     yield chosen.take(places), places, len(batch)
                 skipped = 0

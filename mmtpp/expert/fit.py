@@ -351,7 +351,10 @@ class ExpertFit:
             drawn=self._drawn,
         )
         self._batches = self._order.batches(
-            self.progress.update, self._ranks.rank, self._ranks.num_ranks
+            self.progress.update,
+            self._ranks.rank,
+            self._ranks.num_ranks,
+            num_updates=self.num_updates,
         )
 
     def _kept(self, places: NDArray[np.int64], batch_size: int) -> Kept | None:

@@ -3,6 +3,7 @@
 A network learns from few events what they have in common with a simpler process that has few
 parameters: a Hawkes process is fitted to the training events, and in every update a share of the
 next events is drawn from it, after their true past. The other next events are those that occurred.
+The share falls during the training: where the process does not fit, the last updates have no draws.
 """
 
 from dataclasses import dataclass, replace
@@ -16,6 +17,10 @@ from mmtpp.core.point_processes.history import History
 from mmtpp.core.point_processes.next_event_draws import NextEventDraws
 from mmtpp.expert.next_events import EventBlocks, NextEvents
 
+DRAWING = 2 / 3
+"""Part of the training in which the share of the drawn targets falls to 0. The averaged weights are
+then those of updates without draws."""
+
 
 @dataclass(frozen=True, slots=True)
 class HawkesTargets:
@@ -23,7 +28,8 @@ class HawkesTargets:
 
     Attributes:
         process: Hawkes process, fitted to the training events.
-        fraction: Probability that the target of an event is drawn, above 0 and below 1.
+        fraction: Probability that the target of an event is drawn in the first update, above 0 and
+            at most 1.
         blocks: Training events.
     """
 
@@ -38,7 +44,7 @@ class HawkesTargets:
         Args:
             blocks: Training events; at least one interval is above zero.
             num_types: Number of types.
-            fraction: Probability that the target of an event is drawn, above 0 and below 1.
+            fraction: As the attribute.
         """
         histories = [
             history
@@ -47,6 +53,10 @@ class HawkesTargets:
             if len(history.times) > 1
         ]
         return cls(Hawkes.fit(histories, num_types), fraction, blocks)
+
+    def share(self, progress: float) -> float:
+        """Probability that a target is drawn, after a part of the training, 0 to 1."""
+        return self.fraction * max(0.0, 1 - progress / DRAWING)
 
     def draws(self, block: int) -> NextEventDraws:
         """The process after each event of a block that a scored event follows."""
@@ -58,6 +68,7 @@ class HawkesTargets:
         events: NextEvents,
         index: NDArray[np.integer],
         draws: NextEventDraws,
+        share: float,
         rng: np.random.Generator,
     ) -> NextEvents:
         """Replace a share of the targets.
@@ -66,11 +77,12 @@ class HawkesTargets:
             events: M events of a block.
             index: (M,) their places in the block.
             draws: The process after the events of the block.
+            share: Probability that a target is replaced.
             rng: Source of the draws, the same for the same batch.
         """
         tick = self.blocks.tick
         intervals, types = draws.draw(index, rng, tick=tick)
-        is_drawn = rng.random(len(index)) < self.fraction
+        is_drawn = rng.random(len(index)) < share
         if not tick:
             is_drawn &= intervals > 0  # the density at zero may be infinite
         keep = torch.from_numpy(~is_drawn)

@@ -64,7 +64,7 @@ def test_few_training_events_have_stronger_dropout_more_epochs_and_drawn_targets
     monkeypatch: pytest.MonkeyPatch,
 ):
     few = {"events_by_split": {"train": 8191, "validation": 10, "test": 10}}
-    for manifest, expected in (({}, (0.3, 0.0, 0.0, 30)), (few, (0.5, 0.2, 0.5, 90))):
+    for manifest, expected in (({}, (0.3, 0.0, 0.0, 30)), (few, (0.5, 0.2, 0.9, 90))):
         fit = _inputs(monkeypatch, manifest=manifest).fit
         assert (fit.dropout, fit.memory_dropout, fit.hawkes_fraction, fit.epochs) == expected
     values = {"dropout": 0.1, "memory_dropout": 0.0, "hawkes_fraction": 0.0, "epochs": 7}
