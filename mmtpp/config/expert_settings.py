@@ -33,8 +33,8 @@ class ExpertSection(Section):
     """Probability of dropout of each column of the memory, 0 to below 1. ``auto``: 0, and 0.2 with
     fewer than 8,192 training events."""
     hawkes_fraction: Annotated[Literal["auto"] | Fraction, Affects.RUN] = "auto"
-    """Share of the training targets, 0 to below 1, that are drawn from a Hawkes process at first, in
-    place of the events that occurred; it falls to 0 within two thirds of the training. The process
+    """Share of the training targets, 0 to below 1, that are first drawn from a Hawkes process, in
+    place of the events that occurred. It falls to 0 within two thirds of the training. The process
     is fitted to the training events before. ``auto``: 0, and 0.9 with fewer than 8,192 training
     events and at most 32 types."""
     epochs: Annotated[Literal["auto"] | PositiveInt, Affects.RUN] = "auto"
