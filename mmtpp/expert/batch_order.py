@@ -55,7 +55,7 @@ class BatchOrder:
         return sum(self._num_events)
 
     def batches(
-        self, first: int, rank: int = 0, num_ranks: int = 1, *, num_updates: int = 1
+        self, first: int, rank: int = 0, num_ranks: int = 1, *, num_updates: int | None = None
     ) -> Iterator[tuple[NextEvents, NDArray[np.int64], int]]:
         """Batches without end; each rank gets its part of every batch.
 
@@ -64,7 +64,7 @@ class BatchOrder:
             rank: Rank of this process.
             num_ranks: Number of ranks.
             num_updates: Number of batches of the training, over which the share of the drawn
-                targets falls.
+                targets falls; needed only with drawn targets.
 
         Yields:
             The events of this rank, their places in the batch, and the size of the whole batch.
@@ -80,14 +80,17 @@ class BatchOrder:
                 events, draws = self._load(block)
                 order = self._rng(epoch, block).permutation(self._num_events[block])
                 for batch in np.array_split(order, num_batches)[skipped:]:
-                    chosen = events.take(batch)
-                    share = self._drawn.share(update / num_updates) if self._drawn else 0.0
-                    if self._drawn is not None and draws is not None and share:
-                        rng = self._rng(epoch, block, update)
-                        chosen = self._drawn.replace(chosen, batch, draws, share, rng)
-                    update += 1
                     places = np.array_split(np.arange(len(batch)), num_ranks)[rank]
+                    if self._drawn is None or draws is None:
+                        yield events.take(batch[places]), places, len(batch)
+                        continue
+                    assert num_updates is not None
+                    share = self._drawn.share(update / num_updates)
+                    rng = self._rng(epoch, block, update)
+                    # the draws of the whole batch, so that they do not depend on the ranks
+                    chosen = self._drawn.replace(events.take(batch), batch, draws, share, rng)
                     yield chosen.take(places), places, len(batch)
+                    update += 1
                 skipped = 0
             epoch += 1
 

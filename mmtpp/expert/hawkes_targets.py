@@ -6,6 +6,7 @@ next events is drawn from it, after their true past. The other next events are t
 The share falls during the training: where the process does not fit, the last updates have no draws.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +53,9 @@ class HawkesTargets:
             for history in _histories(blocks, block)
             if len(history.times) > 1
         ]
-        return cls(Hawkes.fit(histories, num_types), fraction, blocks)
+        # a limit of time would give the ranks different processes
+        process = Hawkes.fit(histories, num_types, max_seconds=math.inf)
+        return cls(process, fraction, blocks)
 
     def share(self, progress: float) -> float:
         """Probability that a target is drawn, after a part of the training, 0 to 1."""

@@ -20,7 +20,8 @@ from typing import Any
 from mmtpp.data.sources.event_files import MalformedFileError
 
 KEY = "__key__"
-TEXT_FIELDS = ("txt", "text", "cls", "cls2", "index", "caption")
+JSON_FIELDS = ("json", "jsn")
+TEXT_FIELDS = ("txt", "text", "transcript", "cls", "cls2", "class", "count", "index", "inx", "id")
 _END = bytes(tarfile.BLOCKSIZE)
 
 
@@ -28,7 +29,8 @@ def read_tar(path: str, data: bytes) -> Iterator[tuple[dict[str, Any], str | Non
     """The fields of each record, and its problem; None for a well-formed record.
 
     A field ``json``, also of longer names such as ``meta.json``, has the parsed value, a field in
-    ``TEXT_FIELDS`` a text, and every other field the bytes of the file.
+    ``TEXT_FIELDS`` a text (also where WebDataset reads a number), and every other field the bytes
+    of the file. Folders and hidden files are left out.
 
     Args:
         path: Path of the archive, for messages.
@@ -48,20 +50,25 @@ def read_tar(path: str, data: bytes) -> Iterator[tuple[dict[str, Any], str | Non
                 problem = problem or f"{name!r} has no suffix, which names its field"
             elif field in fields:
                 problem = problem or f"{name!r} occurs twice"
+            elif content is None:
+                problem = problem or f"{name!r} is a link or a device, not a file"
             else:
                 fields[field], fault = _value(field, content)
                 problem = problem or (f"{name!r}: {fault}" if fault else None)
         yield fields, problem
 
 
-def _members(path: str, data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each file of an archive; folders, links and hidden files are left out."""
+def _members(path: str, data: bytes) -> Iterator[tuple[str, bytes | None]]:
+    """Name and content of each member but folders and hidden files; None for what is no file."""
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
                 if member.issparse():
                     raise MalformedFileError(f"{path}: {member.name!r} is a sparse file")
-                if not member.isfile() or member.name.rpartition("/")[2].startswith("."):
+                if member.isdir() or member.name.rpartition("/")[2].startswith("."):
+                    continue
+                if not member.isfile():
+                    yield member.name, None
                     continue
                 file = archive.extractfile(member)
                 assert file is not None
@@ -86,11 +93,11 @@ def _split(name: str) -> tuple[str, str]:
 def _value(field: str, content: bytes) -> tuple[Any, str | None]:
     """The value of a field, and why it cannot be read."""
     last = field.rpartition(".")[2]
-    if last != "json" and last not in TEXT_FIELDS:
+    if last not in JSON_FIELDS + TEXT_FIELDS:
         return content, None
     try:
         text = content.decode()
-        return (json.loads(text) if last == "json" else text), None
+        return (json.loads(text) if last in JSON_FIELDS else text), None
     except UnicodeDecodeError:
         return None, "not UTF-8"
     except (ValueError, RecursionError) as error:

@@ -57,8 +57,7 @@ def test_records_are_events_with_the_bytes_of_their_images():
         assert not parsed.rejected
 
 
-def test_fields_have_the_names_and_values_of_hugging_faces_reader():
-    """As ``datasets.load_dataset("webdataset", ...)`` names them."""
+def test_a_field_has_the_name_after_the_first_dot():
     data = _tar(("./a/7.seg.PNG", b"\x89"), ("./a/7.meta.json", b'{"x": [1]}'), ("./a/7.cls", b"3"))
     assert list(read_tar("0.tar", data)) == [
         ({"__key__": "a/7", "seg.png": b"\x89", "meta.json": {"x": [1]}, "cls": "3"}, None)
@@ -84,17 +83,23 @@ def test_a_faulty_record_is_rejected_alone(files: list[tuple[str, bytes]], detai
     assert rejected.row == 2
 
 
-def test_what_is_no_file_is_left_out():
+def test_a_link_is_no_image_and_is_not_followed():
+    """GNU tar writes a file that occurs twice as a hard link."""
+
     def add_others(archive: tarfile.TarFile) -> None:
-        for name, kind in (("folder", tarfile.DIRTYPE), ("1.jpg", tarfile.SYMTYPE)):
+        for name, kind in (
+            ("folder", tarfile.DIRTYPE),
+            ("1.jpg", tarfile.SYMTYPE),
+            ("2.jpg", tarfile.LNKTYPE),
+        ):
             member = tarfile.TarInfo(name)
-            member.type, member.linkname = kind, "/etc/passwd"
+            member.type, member.linkname = kind, "0.jpg"
             archive.addfile(member)
 
     files = [("._0.json", b"made by an archiver"), *_event("0", 1.0)]
     parsed = _read(_tar(*files, change=add_others))
     assert [len(sequence) for sequence in parsed.sequences] == [1]
-    assert not parsed.rejected
+    assert ["is a link" in rejected.detail for rejected in parsed.rejected] == [True, True]
 
 
 @pytest.mark.parametrize("size", [100, 700, 1536, 5 * 512])
