@@ -17,11 +17,11 @@ from mmtpp.core.representation.supervision import AllTokens
 from mmtpp.core.times.clock import round_to_ticks
 from mmtpp.core.training.sample_order import samples_of_step
 from mmtpp.data.from_config import sample_settings
-from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.scores.density_targets import density_columns
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.evaluate.scores.targets import complete_targets, event_columns
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
+from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.event_model import EventModel
 from mmtpp.soft.build_soft_model import build_soft_model

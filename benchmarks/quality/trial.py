@@ -28,9 +28,9 @@ from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.evaluate.actors.gated_targets import ExpertScorer
-from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.expert.gated_expert import GatedExpert
+from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel

@@ -30,11 +30,11 @@ from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.from_config import check_calendar, template_of
 from mmtpp.data.store.images import load_image
-from mmtpp.evaluate.mixture_checks import load_mixed_expert
-from mmtpp.evaluate.model_sections import generation_settings, model_location
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.expert.read_sequences import past_events
+from mmtpp.inference.mixture_checks import load_mixed_expert
+from mmtpp.inference.model_sections import generation_settings, model_location
 from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.description import describe_model

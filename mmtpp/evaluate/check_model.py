@@ -4,7 +4,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
 from mmtpp.data.prepared_store import PreparedStore
-from mmtpp.evaluate.mixture_checks import check_clock, load_mixed_expert
+from mmtpp.inference.mixture_checks import check_clock, load_mixed_expert
 from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.description import ModelDescription, describe_model
 from mmtpp.model.folder import load_model_vocabulary

@@ -25,8 +25,8 @@ from mmtpp.evaluate.check_model import check_model
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.evaluation_start import identify_evaluation, start_evaluation
 from mmtpp.evaluate.kinds.model_kinds import build_evaluated_model
-from mmtpp.evaluate.mixture_checks import check_clock, check_expert, check_language_model
 from mmtpp.expert.gated_expert import write_gate
+from mmtpp.inference.mixture_checks import check_clock, check_expert, check_language_model
 from mmtpp.model.folder import local_folder
 from mmtpp.model.record import TrainedTasks
 from mmtpp.storage.manifest import Manifest

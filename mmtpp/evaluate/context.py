@@ -7,7 +7,7 @@ from mmtpp.config.schema import EvaluationSection, RunConfig
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.actors import ActorPool
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.evaluate.model_sections import generation_settings, model_location
+from mmtpp.inference.model_sections import generation_settings, model_location
 from mmtpp.model.generation import GenerationSettings
 from mmtpp.model.loaded_model import ModelLocation
 from mmtpp.model.record import TrainedTasks

@@ -11,8 +11,8 @@ import pyarrow as pa
 from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.plan import Plan
 from mmtpp.evaluate.actors.example_actor import ExampleReader
-from mmtpp.evaluate.actors.model_actor import ModelActorSettings
 from mmtpp.evaluate.example import DIFFICULTIES, Example
+from mmtpp.inference.model_actor import ModelActorSettings
 
 MIN_TARGETS = 5
 _SCORES = ("time_nll", "type_nll")

@@ -12,7 +12,7 @@ from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.evaluate.model_sections import generation_settings, model_location
+from mmtpp.inference.model_sections import generation_settings, model_location
 from mmtpp.model.loaded_model import ModelLocation
 from mmtpp.model.record import TrainedTasks
 from mmtpp.predict.expert_next_event import DensityForecastSettings

@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.core.past.past_events import PastEvents
-from mmtpp.evaluate.actors.gated_targets import positioned_events
-from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
-from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.expert.stored_past import StoredPast
+from mmtpp.inference.assembled_row import AssembledRow
+from mmtpp.inference.event_places import positioned_events
+from mmtpp.inference.model_actor import ModelActor, ModelActorSettings
 from mmtpp.predict.next_event import (
     NextEventForecaster,
     NextEventSettings,

@@ -23,7 +23,7 @@ from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources.type_codes import AUTO
-from mmtpp.evaluate.mixture_checks import load_mixed_expert
+from mmtpp.inference.mixture_checks import load_mixed_expert
 from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.description import ModelDescription, describe_model
 from mmtpp.model.folder import load_model_vocabulary

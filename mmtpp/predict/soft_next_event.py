@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from mmtpp.evaluate.actors.model_actor import AssembledRow, ModelActorSettings
-from mmtpp.evaluate.actors.soft_actors import SoftActor
+from mmtpp.inference.assembled_row import AssembledRow
+from mmtpp.inference.model_actor import ModelActorSettings
+from mmtpp.inference.soft_actor import SoftActor
 from mmtpp.predict.expert_next_event import DensityForecastSettings, Origin, forecast_after
 from mmtpp.predict.next_event import forecast_schema
 

@@ -13,8 +13,8 @@ from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.core.representation.timecode import encode_intervals
-from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.scores.targets import target_table
+from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.row_forecaster import RowForecaster
 from tests.parity.branched_rows import events_of, path_of, row_alone, row_of

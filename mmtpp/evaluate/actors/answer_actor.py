@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.stored_sequence import Address
-from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
-from mmtpp.evaluate.assembled_row import AssembledRow
+from mmtpp.inference.assembled_row import AssembledRow
+from mmtpp.inference.model_actor import ModelActor, ModelActorSettings
 from mmtpp.model.generation import GenerationSettings, TextGenerator
 from mmtpp.model.record import TrainedTasks
 from mmtpp.model.row_forecaster import RowForecaster

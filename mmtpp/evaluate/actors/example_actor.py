@@ -11,9 +11,9 @@ from mmtpp.core.representation.row import Row
 from mmtpp.core.representation.tasks import TASKS
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.stored_sequence import Address
-from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
-from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.example import MAX_EVENTS
+from mmtpp.inference.assembled_row import AssembledRow
+from mmtpp.inference.model_actor import ModelActor, ModelActorSettings
 from mmtpp.model.processor import encode_image
 
 MAX_FRAMES = 40  # number of images of a window that are shown, the newest ones

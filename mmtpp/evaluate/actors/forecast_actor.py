@@ -11,11 +11,11 @@ from mmtpp.core.representation.tasks import TASKS
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.seeds import seed_from
 from mmtpp.evaluate.actors.gated_targets import ExpertScorer
-from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
-from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.scores.targets import TARGET_SCHEMA, target_table
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES, text_scores
 from mmtpp.expert.gated_expert import load_gated_expert
+from mmtpp.inference.assembled_row import AssembledRow
+from mmtpp.inference.model_actor import ModelActor, ModelActorSettings
 from mmtpp.model.generation import GenerationSettings, TextGenerator
 from mmtpp.model.row_forecaster import RowForecaster, TextLikelihoods
 

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.data.store.store_settings import StoreSettings
-from mmtpp.data.store.stored_sequence import Address
-from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.expert_share import ExpertShare
 from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.gated_expert import GatedExpert
-from mmtpp.expert.stored_past import PositionedEvents, StoredPast
+from mmtpp.expert.stored_past import StoredPast
+from mmtpp.inference.assembled_row import AssembledRow
+from mmtpp.inference.event_places import positioned_events
 
 FloatArray = NDArray[np.float64]
 
@@ -61,25 +61,3 @@ class ExpertScorer:
 
     def _arranged(self, log_probabilities: FloatArray) -> FloatArray:
         return self._gated.arrange_types(log_probabilities, self._codes)
-
-
-def positioned_events(sample: AssembledRow, events: NDArray[np.integer]) -> list[PositionedEvents]:
-    """Places of a row's events in the store, by window.
-
-    Args:
-        sample: A row with its windows.
-        events: Indices in the row, increasing. The index after the last event of the last window
-            asks for the event that follows.
-    """
-    sizes = np.array([window["end"] - window["start"] for window in sample.windows])
-    starts = np.cumsum(sizes) - sizes
-    window_of = np.searchsorted(starts, events, side="right") - 1
-    return [
-        PositionedEvents(
-            Address(window["file"], window["group"], window["row"]),
-            window["sequence_id"],
-            window["start"] + events[window_of == index].astype(np.int64) - starts[index],
-        )
-        for index, window in enumerate(sample.windows)
-        if (window_of == index).any()
-    ]

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.seeds import seed_from
-from mmtpp.evaluate.actors.gated_targets import positioned_events
-from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
-from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.expert.future_partner import ExpertPartner
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.expert.stored_past import StoredPast
+from mmtpp.inference.assembled_row import AssembledRow
+from mmtpp.inference.event_places import positioned_events
+from mmtpp.inference.model_actor import ModelActor, ModelActorSettings
 from mmtpp.model.sampling import Futures, FutureSampler
 
 FUTURE_SCHEMA = pa.schema(

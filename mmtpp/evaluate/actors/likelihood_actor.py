@@ -8,8 +8,8 @@ import torch
 
 from mmtpp.core.forecasting.event_scores import EventScores, score_events
 from mmtpp.core.training.loss_sums import LossSums
-from mmtpp.evaluate.actors.model_actor import ModelActor, ModelActorSettings
-from mmtpp.evaluate.assembled_row import AssembledRow
+from mmtpp.inference.assembled_row import AssembledRow
+from mmtpp.inference.model_actor import ModelActor, ModelActorSettings
 
 EVENT_SCHEMA = pa.schema(
     [

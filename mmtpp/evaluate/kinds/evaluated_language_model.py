@@ -19,10 +19,10 @@ from mmtpp.evaluate.actors.forecast_actor import (
     TargetScorerSettings,
 )
 from mmtpp.evaluate.actors.horizon_actor import FutureActor, FutureActorSettings
-from mmtpp.evaluate.actors.model_actor import ModelActorSettings
 from mmtpp.evaluate.example import Example
 from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
+from mmtpp.inference.model_actor import ModelActorSettings
 
 
 @dataclass(frozen=True, slots=True)

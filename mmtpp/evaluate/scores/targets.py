@@ -6,9 +6,9 @@ import pyarrow as pa
 from mmtpp.core.forecasting.gate import IntervalLikelihoods
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts
 from mmtpp.core.representation.timecode import bin_edges, encode_intervals
-from mmtpp.evaluate.assembled_row import AssembledRow
 from mmtpp.evaluate.expert_share import ExpertShare
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
+from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.model.row_forecaster import RowForecasts, TimeForecasts
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)

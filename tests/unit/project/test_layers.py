@@ -57,6 +57,7 @@ INTERNAL = {
         "compat",
     },
     "planner": {"core", "config", "model", "train", "experiments", "compat"},
+    "inference": {"core", "config", "storage", "model", "expert", "soft", "data"},
     "evaluate": {
         "core",
         "config",
@@ -67,6 +68,7 @@ INTERNAL = {
         "expert",
         "soft",
         "data",
+        "inference",
     },
     "predict": {
         "core",
@@ -78,7 +80,7 @@ INTERNAL = {
         "expert",
         "soft",
         "data",
-        "evaluate",
+        "inference",
     },
     "inspect": {"core", "config", "storage", "model", "data", "evaluate.report.style"},
     "api": {
@@ -89,7 +91,7 @@ INTERNAL = {
         "expert",
         "soft",
         "data",
-        "evaluate",
+        "inference",
         "predict",
         "",
     },
@@ -166,6 +168,7 @@ THIRD_PARTY = {
         "transformers",
     },
     "planner": {"torch", "transformers"},
+    "inference": {"numpy", "pyarrow"},
     "evaluate": {
         "numpy",
         "pyarrow",
@@ -210,9 +213,9 @@ FOLDERS = {
     },
     "model": {"backbones": {"folder", "processor", "vocabulary"}},
     "evaluate": {
-        "scores": {"assembled_row", "expert_share"},
+        "scores": {"expert_share"},
         "baselines": {"scores"},
-        "actors": {"assembled_row", "example", "expert_share", "scores"},
+        "actors": {"example", "expert_share", "scores"},
         "kinds": {"actors", "context", "example", "examples", "scores"},
         "report": {"example", "scores"},
     },

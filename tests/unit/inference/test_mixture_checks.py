@@ -12,8 +12,8 @@ from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.forecasting.gate import Gate
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.model_kind import ModelKind
-from mmtpp.evaluate import mixture_checks
 from mmtpp.expert.gated_expert import GatedExpert
+from mmtpp.inference import mixture_checks
 from mmtpp.model.description import ModelDescription
 from mmtpp.model.record import TrainedTasks
 

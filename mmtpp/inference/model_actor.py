@@ -10,7 +10,7 @@ from mmtpp.core.representation.row import Row
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.evaluate.assembled_row import AssembledRow
+from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.model.batch import Batch
 from mmtpp.model.loaded_model import LoadedModel, ModelLocation
 

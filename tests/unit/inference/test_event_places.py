@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmtpp.data.store.stored_sequence import Address
-from mmtpp.evaluate.actors.gated_targets import positioned_events
+from mmtpp.inference.event_places import positioned_events
 
 
 def _sample(*ranges: tuple[int, int]) -> Any:
