@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from mmtpp.config.fingerprint import TRAINING_JOBS
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.times.durations import SECONDS, format_duration, format_running_time, suitable_unit
 
@@ -67,7 +68,7 @@ def next_commands(
             f"mmtpp inspect {shlex.quote(config.store.uri)}",
             f"python jobs/pretrain.py {shlex.join(argv)}",
         ]
-    if job in ("pretrain", "finetune"):
+    if job in TRAINING_JOBS:
         if "adapter_uri" in result:
             model = {"model.path": config.model.path, "model.adapter": str(result["adapter_uri"])}
         else:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from mmtpp.config.affects import Affects, settings_that_affect
 from mmtpp.config.schema import RunConfig
 
-TRAINING = ("pretrain", "finetune")
+TRAINING_JOBS = ("pretrain", "finetune")
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:
@@ -48,10 +48,10 @@ def run_name(config: RunConfig, job: str, *, store: str) -> str:
         job: ``pretrain``, ``finetune``, ``combine``, ``evaluate``, ``predict`` or ``export``.
         store: Fingerprint of the store's content, or the source of its events.
     """
-    if config.run.name and job in TRAINING:
+    if config.run.name and job in TRAINING_JOBS:
         return config.run.name
     results = _results(job)
-    if job not in TRAINING:
+    if job not in TRAINING_JOBS:
         results += [Affects.STORE, Affects.EVALUATION, Affects.PREDICTION]
     suffix = fingerprint({"settings": settings_that_affect(config, *results), "store": store})
     return f"{config.run.name or config.model.preset}-{job}-{suffix[:8]}"

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 from mmtpp.config.data_settings import CompressionSection
+from mmtpp.config.fingerprint import TRAINING_JOBS
 from mmtpp.config.load import with_values
 from mmtpp.config.model_settings import LoraSection
 from mmtpp.config.schema import RunConfig
@@ -20,7 +21,7 @@ from mmtpp.evaluate.scores import metric_names, renamed_metrics
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS
 from mmtpp.evaluate.scores.position_ranges import AT, POSITION_RANGES, at_position
 from mmtpp.sweep.space import Sweep
-from mmtpp.sweep.sweep_settings import TRAINING_JOBS, Domain, Scheduler, SweepSettings
+from mmtpp.sweep.sweep_settings import Domain, Scheduler, SweepSettings
 
 # settings that a population may change during a run; any other setting would change the samples or
 # the shapes of the weights

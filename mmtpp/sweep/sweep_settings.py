@@ -5,10 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
+from mmtpp.config.fingerprint import TRAINING_JOBS
 from mmtpp.config.schema import Section
 from mmtpp.core.errors import ConfigError
-
-TRAINING_JOBS = ("pretrain", "finetune")
 
 
 class Scheduler(Section):
@@ -86,7 +85,7 @@ class SweepSettings(Section):
         if self.jobs[0] not in TRAINING_JOBS:
             raise ValueError("jobs must begin with pretrain or finetune")
         if len(set(self.jobs)) < len(self.jobs) or list(self.jobs) != sorted(
-            self.jobs, key=["pretrain", "finetune", "evaluate"].index
+            self.jobs, key=[*TRAINING_JOBS, "evaluate"].index
         ):
             raise ValueError(
                 "jobs must be in the order pretrain, finetune, evaluate, each at most once"

@@ -21,7 +21,7 @@ from ray.train import TrainingFailedError, UserCallback
 from ray.tune import Checkpoint
 from ray.util.queue import Empty, Queue
 
-from mmtpp.config.fingerprint import fingerprint
+from mmtpp.config.fingerprint import TRAINING_JOBS, fingerprint
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ClusterError, ConfigError, MmtppError, StorageError
@@ -29,7 +29,6 @@ from mmtpp.core.training.training_metrics import VALIDATION
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 from mmtpp.sweep.failure_causes import failure_cause
 from mmtpp.sweep.space import Sweep, Values
-from mmtpp.sweep.sweep_settings import TRAINING_JOBS
 from mmtpp.sweep.trial_report import TrialReport
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.train.launch import finetune, pretrain

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from mmtpp.config.fingerprint import TRAINING_JOBS
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.config.schema import RunConfig
 from mmtpp.storage.manifest import Manifest
@@ -43,6 +44,6 @@ def tracked_run(
             }
         )
         tracker.set_description(description)
-        context = "training" if job in ("pretrain", "finetune") else "evaluation"
+        context = "training" if job in TRAINING_JOBS else "evaluation"
         tracker.log_dataset(tracked_store(config.store.uri, manifest, context=context))
         yield tracker

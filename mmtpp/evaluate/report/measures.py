@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from mmtpp.core.times.durations import SECONDS, Unit, format_number
 from mmtpp.evaluate.scores import metric_names
-from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, HORIZON_METRICS
+from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, HORIZON_METRICS, Best, Kind, Shown
 from mmtpp.evaluate.scores.metrics import Estimate
 
 NOMINAL_COVERAGE = 0.9
@@ -19,19 +18,14 @@ class Measure:
     """A metric of the report.
 
     Attributes:
-        label: Name in the table.
-        short: Name in a sentence.
-        about: One or two sentences of explanation.
-        kind: ``nats``; ``time`` in seconds; ``share`` from 0 to 1; or ``score``, a plain number.
-        best: The best value: the ``lowest``, the ``highest``, or the value ``nearest`` to
-            ``NOMINAL_COVERAGE``.
+        shown: Its texts.
+        kind: Unit of the values.
+        best: The best value; the nominal value of a coverage is ``NOMINAL_COVERAGE``.
     """
 
-    label: str
-    short: str
-    about: str
-    kind: Literal["nats", "time", "share", "score"]
-    best: Literal["lowest", "highest", "nearest"] = "lowest"
+    shown: Shown
+    kind: Kind
+    best: Best
 
     @property
     def hint(self) -> str:
@@ -95,7 +89,7 @@ def _measures() -> dict[str, Measure]:
         return _FAMILIES.index(name.partition("/")[0]), metrics[name].kind != "nats"
 
     return {
-        name: Measure(shown.label, shown.short, shown.about, metrics[name].kind, best)
+        name: Measure(shown, metrics[name].kind, best)
         for name in sorted(metrics, key=place)
         if (shown := metrics[name].shown) and (best := metrics[name].best)
     }

@@ -95,7 +95,7 @@ def _verdict(key: str, estimates: Estimates, differences: Estimates) -> Verdict:
     if missing:
         sentences.append(f"Without this measure: {_list(missing)}.")
     claim = f"not better than {_list(not_beaten)}" if not_beaten else "better than every baseline"
-    return Verdict(measure.short, not not_beaten, claim, tuple(sentences))
+    return Verdict(measure.shown.short, not not_beaten, claim, tuple(sentences))
 
 
 def _state(

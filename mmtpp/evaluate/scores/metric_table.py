@@ -22,6 +22,11 @@ from mmtpp.evaluate.scores.metric_names import (
     TYPE_NLL,
 )
 
+Kind = Literal["nats", "time", "share", "score"]
+"""``nats``; ``time`` in seconds; ``share`` from 0 to 1; or ``score``, a plain number."""
+Best = Literal["lowest", "highest", "nearest"]
+"""The best value: the lowest, the highest, or the value nearest to the nominal one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -43,9 +48,8 @@ class Metric:
     """A metric; most are ratios of two sums over targets.
 
     Attributes:
-        kind: ``nats``; ``time`` in seconds; ``share`` from 0 to 1; or ``score``, a plain number.
-        best: The best value: the ``lowest``, the ``highest``, or the value ``nearest`` to the
-            nominal one; None where no value is better, which the report cannot show.
+        kind: Unit of the values.
+        best: The best value; None where no value is better, which the report cannot show.
         numerator: Name of the sum in the numerator, a value of ``metrics.target_values``; empty for
             a metric that is no ratio.
         denominator: Name of the sum in the denominator.
@@ -53,8 +57,8 @@ class Metric:
         shown: Texts of the report; None if the report does not show the metric.
     """
 
-    kind: Literal["nats", "time", "share", "score"]
-    best: Literal["lowest", "highest", "nearest"] | None
+    kind: Kind
+    best: Best | None
     numerator: str = ""
     denominator: str = "targets"
     is_root: bool = False

@@ -28,6 +28,7 @@ from mmtpp.train.launch.ray_training import WorkerCall
 from mmtpp.train.launch.recorded_training import TrainingRecord, train_and_record
 from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
+from mmtpp.train.launch.training_checks import check_time_zone
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def build_inputs(
         DataError: No training interval is above zero.
     """
     expert, manifest, vocabulary = config.expert, store.manifest, store.vocabulary
-    _check_time_zone(expert, manifest, where=store.uri)
+    check_time_zone(expert, manifest, where=store.uri)
     by_split = {
         split: sample_settings(config.sample_sections, manifest, split=split, reads_template=False)
         for split in ("train", "validation")
@@ -167,15 +168,6 @@ def _text_settings(expert: ExpertSection, vocabulary: Vocabulary) -> TextSetting
         has_lengths=expert.texts != "none",
         num_words=min(vocabulary.byte_base, MAX_WORD_ROWS) if reads_words else 0,
     )
-
-
-def _check_time_zone(expert: ExpertSection, manifest: Manifest, *, where: str) -> None:
-    if expert.time_zone != "UTC" and not manifest.times_are_dates:
-        raise ConfigError(
-            "a time zone needs times that are dates; those of the store are numbers",
-            where=where,
-            setting=f"expert.time_zone = {expert.time_zone}",
-        )
 
 
 def _has_validation(manifest: Manifest, expert: ExpertSection) -> bool:

@@ -4,7 +4,6 @@ import logging
 
 from mmtpp.config.expert_settings import DROPOUT
 from mmtpp.config.schema import ExpertSection, ModelSection
-from mmtpp.core.errors import ConfigError
 from mmtpp.core.representation.tasks import DENSITY_TASKS
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -12,6 +11,7 @@ from mmtpp.model.record import TrainedTasks
 from mmtpp.soft.soft_settings import SoftSettings, load_soft_settings
 from mmtpp.soft.soft_start import MemoryChoice, SoftStart, fit_memory
 from mmtpp.storage.manifest import Manifest
+from mmtpp.train.launch.training_checks import check_time_zone
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +36,7 @@ def build_soft_start(
     if saved is not None:
         logger.info("continuing the soft tokens of %s", model.adapter or model.path)
         return SoftStart(saved, None)
-    if expert.time_zone != "UTC" and not manifest.times_are_dates:
-        raise ConfigError(
-            "a time zone needs times that are dates; those of the store are numbers",
-            where=settings.store.data_uri,
-            setting=f"expert.time_zone = {expert.time_zone}",
-        )
+    check_time_zone(expert, manifest, where=settings.store.data_uri)
     choice = MemoryChoice(
         tick=manifest.tick,
         seconds_per_unit=manifest.seconds_per_unit,

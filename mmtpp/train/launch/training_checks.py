@@ -1,13 +1,14 @@
 """Checks before a training starts: store, model and storage fit each other."""
 
-from mmtpp.config.schema import LoraSection, ModelSection, SampleSections
-from mmtpp.core.errors import StorageError
+from mmtpp.config.schema import ExpertSection, LoraSection, ModelSection, SampleSections
+from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.model.adapter import check_adapter
 from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folder import load_model_vocabulary
 from mmtpp.model.record import check_template
 from mmtpp.model.vocabulary import check_same_vocabulary
+from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, exists, join
 from mmtpp.train.worker_inputs import PROGRESS_FILE
 
@@ -51,3 +52,22 @@ def load_training_store(
     if model.adapter:
         check_adapter(model.adapter, rank=lora.rank, alpha=lora.alpha)
     return store
+
+
+def check_time_zone(expert: ExpertSection, manifest: Manifest, *, where: str) -> None:
+    """Check that the calendar of an expert, or of soft tokens, can have a time zone.
+
+    Args:
+        expert: Section ``expert`` of the settings.
+        manifest: Manifest of the store.
+        where: Location of the store, for the error.
+
+    Raises:
+        ConfigError: The times of the store are no dates.
+    """
+    if expert.time_zone != "UTC" and not manifest.times_are_dates:
+        raise ConfigError(
+            "a time zone needs times that are dates; those of the store are numbers",
+            where=where,
+            setting=f"expert.time_zone = {expert.time_zone}",
+        )
