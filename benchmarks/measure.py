@@ -37,16 +37,21 @@ def ratio(ours: list[float], other: list[float]) -> float:
     return statistics.median(ours) / statistics.median(other)
 
 
-def machine(*packages: str, used: str = "one used") -> str:
-    """CPU, cores and versions of packages, in one line."""
-    model = platform.processor() or platform.machine()
+def processor() -> str:
+    """Name of the CPU."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
+        if names:
+            return names[0].partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def machine(*packages: str, used: str = "one used") -> str:
+    """CPU, cores and versions of packages, in one line."""
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     python = platform.python_version()
-    return f"{model}, {os.cpu_count()} cores, {used}; Python {python}, {versions}"
+    return f"{processor()}, {os.cpu_count()} cores, {used}; Python {python}, {versions}"
 
 
 def table(

@@ -14,10 +14,12 @@ from pathlib import Path
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
 
+from benchmarks.pretrained.event_sets import TRANSCRIPTS, EventSet, find_transcripts
 from benchmarks.pretrained.rates import RATES, TRIED, read_trials
-from benchmarks.pretrained.run import WORK, Budget, find_data, import_base, prepare_events
+from benchmarks.pretrained.run import WORK, Budget, configuration, import_base
 from benchmarks.pretrained.trial import Trial, run_trial
 from benchmarks.quality.trial import start_engine
+from mmtpp.data.prepare import prepare
 
 STEPS = 20
 
@@ -28,15 +30,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="table of the utterances, gzipped")
     parser.add_argument("--only", default="", help="model, or part of its name")
     arguments = parser.parse_args()
-    data, base = find_data(arguments.data), import_base()
-    config = prepare_events(data, replace(Budget(), test_sequences=1), base, WORK, 1.0)
+    transcripts, base = find_transcripts(arguments.data), import_base()
+    budget = replace(Budget(), test_sequences=1)
+    config = configuration(transcripts, budget, base, WORK, EventSet(TRANSCRIPTS))
+    prepare(config)
     start_engine()
     done = {(trial["model"], trial["learning_rate"]) for trial in read_trials(RATES)}
     for model, rates in TRIED.items():
         for rate in rates:
             if arguments.only not in model or (model, rate) in done:
                 continue
-            trial = Trial(model, 1.0, 0, STEPS, rate)
+            trial = Trial(model, TRANSCRIPTS, 1.0, 0, STEPS, rate)
             record = run_trial(config, trial, base, WORK, split="validation")
             with RATES.open("a") as file:
                 file.write(json.dumps(record) + "\n")

@@ -13,6 +13,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import mmtpp
+from benchmarks.measure import processor
+from benchmarks.quality.expert_trial import train_expert
 from benchmarks.quality.trial import forecast, open_store, train
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
@@ -23,6 +25,7 @@ from mmtpp.model.vocabulary import Vocabulary
 
 ADAPTED, RANDOM, TINY = "SmolLM2, adapted", "same architecture, random weights", "tiny"
 TINY_LONGER = "tiny, same CPU seconds"
+EXPERT = "temporal expert"
 LORA_RANK, LORA_ALPHA = 16, 32
 
 
@@ -31,14 +34,17 @@ class Trial:
     """One model trained on a share of the training sequences.
 
     Attributes:
-        model: Name of the model: ``ADAPTED``, ``RANDOM``, ``TINY`` or ``TINY_LONGER``.
+        model: Name of the model: ``ADAPTED``, ``RANDOM``, ``TINY``, ``TINY_LONGER`` or ``EXPERT``.
+        set: Name of the set of events.
         fraction: Share of the training sequences, above 0, at most 1.
         seed: Seed of initialisation and order of samples.
-        steps: Number of updates; 0 scores the model without training.
-        learning_rate: Learning rate after the warm-up.
+        steps: Number of updates; 0 scores the model without training. Of the expert, the largest
+            number of updates of a network.
+        learning_rate: Learning rate after the warm-up; the expert has its own.
     """
 
     model: str
+    set: str
     fraction: float
     seed: int
     steps: int
@@ -98,6 +104,9 @@ def run_trial(
         split: Split whose targets are scored.
     """
     _, vocabulary = open_store(config)
+    if trial.model == EXPERT:
+        trained = train_expert(config, seed=trial.seed, max_updates=trial.steps)
+        return _record(trial, trained.seconds, trained.forecast(config, split=split), None)
     model = build_model(trial, vocabulary, base, work)
     config = with_values(
         config,
@@ -115,8 +124,21 @@ def run_trial(
         )
     with torch.inference_mode():
         targets = forecast(config, model, split=split)
-    metrics = likelihoods(targets, text_bytes(config, vocabulary))
-    return {**asdict(trial), "cpu_s": seconds, "metrics": metrics, "targets": len(targets)}
+    return _record(trial, seconds, targets, text_bytes(config, vocabulary))
+
+
+def _record(
+    trial: Trial, seconds: float, targets: pa.Table, sizes: Mapping[tuple[str, int], int] | None
+) -> dict[str, Any]:
+    """The record of a finished trial; without sizes of texts for a model that writes none."""
+    metrics = likelihoods(targets, sizes)
+    return {
+        **asdict(trial),
+        "cpu_s": seconds,
+        "processor": processor(),
+        "metrics": metrics,
+        "targets": len(targets),
+    }
 
 
 def text_bytes(config: RunConfig, vocabulary: Vocabulary) -> dict[tuple[str, int], int]:
@@ -130,31 +152,36 @@ def text_bytes(config: RunConfig, vocabulary: Vocabulary) -> dict[tuple[str, int
     return sizes
 
 
-def likelihoods(targets: pa.Table, sizes: Mapping[tuple[str, int], int]) -> dict[str, float]:
+def likelihoods(targets: pa.Table, sizes: Mapping[tuple[str, int], int] | None) -> dict[str, float]:
     """Negative log-likelihoods of a table of forecasts, in nats.
 
     Args:
         targets: Table of ``targets.TARGET_SCHEMA``.
-        sizes: Bytes of every text by sequence and position.
+        sizes: Bytes of every text by sequence and position; None for a model that reads no texts as
+            tokens.
 
     Returns:
         Nats per text token, per text byte and per text; nats per interval and per type, the type
-        given the interval; and their sum, nats per event.
+        given the interval; and their sum, nats per event. Without ``sizes`` only ``time`` and
+        ``type``.
     """
 
     def column(name: str) -> np.ndarray:
         return targets[name].to_numpy().astype(np.float64)
 
+    time, kind = column("time_nll"), column("joint_type_nll")
+    shown = {"time": float(np.nanmean(time)), "type": float(np.nanmean(kind))}
+    if sizes is None:
+        return shown
     keys = zip(targets["sequence_id"].to_pylist(), targets["position"].to_pylist(), strict=True)
     num_bytes = sum(sizes[key] for key in keys)
-    text, time, kind = column("text_nll"), column("time_nll"), column("joint_type_nll")
+    text = column("text_nll")
     return {
         "text_token": float(np.nansum(text) / np.nansum(column("text_tokens"))),
         "text_byte": float(np.nansum(text) / num_bytes),
         "text": float(np.nanmean(text)),
-        "time": float(np.nanmean(time)),
-        "type": float(np.nanmean(kind)),
-        "event": float(np.nanmean(text) + np.nanmean(time) + np.nanmean(kind)),
+        **shown,
+        "event": float(np.nanmean(text)) + sum(shown.values()),
     }
 
 
@@ -165,12 +192,11 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def find_record(
-    records: list[dict[str, Any]], model: str, fraction: float, seed: int, *, trained: bool = True
-) -> dict[str, Any] | None:
-    """The record of a finished trial; None if it is not finished."""
+def find_record(records: list[dict[str, Any]], trial: Trial) -> dict[str, Any] | None:
+    """The record of a finished trial, of any number of updates above 0; None if not finished."""
+    names = ("model", "set", "fraction", "seed")
     for record in records:
-        key = (record["model"], record["fraction"], record["seed"], record["steps"] > 0)
-        if key == (model, fraction, seed, trained):
+        same = all(record[name] == getattr(trial, name) for name in names)
+        if same and (record["steps"] > 0) == (trial.steps > 0):
             return record
     return None

@@ -21,7 +21,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 from benchmarks.quality import run as quality
 from benchmarks.quality.expert_trial import EXPERTS, run_expert
 from benchmarks.quality.little_report import BASELINE, write_report
-from benchmarks.quality.little_sets import Draw, publish_draw
+from benchmarks.quality.little_sets import LITTLE, Draw, Limits, publish_draw
 from benchmarks.quality.results import BUDGET, Budget, Results, Trial
 from benchmarks.quality.sets import DataSet
 from mmtpp.config.schema import RunConfig
@@ -83,7 +83,14 @@ def run_trial(config: RunConfig, draw: Draw, results: Results, budget: Budget) -
 
 
 def run(
-    sets: list[str], draws: list[int], *, held_out: str, budget: Budget, path: Path, sums: Path
+    sets: list[str],
+    draws: list[int],
+    *,
+    held_out: str,
+    budget: Budget,
+    path: Path,
+    sums: Path,
+    limits: Limits = LITTLE,
 ) -> None:
     """Run the unfinished trials of data sets.
 
@@ -94,13 +101,14 @@ def run(
         budget: Largest number of updates of a network of the expert.
         path: File of the finished trials.
         sums: Folder of the trials' sums by sequence.
+        limits: Sizes of the draws.
     """
     quality.WORK.mkdir(parents=True, exist_ok=True)
     results = Results(path, sums)
     available = quality.data_sets(quality.WORK)
     for number in draws:
         for name in sets:
-            draw = Draw(name, number, held_out)
+            draw = Draw(name, number, held_out, limits)
             config = prepare_draw(available[name], draw)
             run_baselines(config, draw, results, budget)
             run_trial(config, draw, results, budget)

@@ -10,13 +10,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.measure import machine
 from benchmarks.quality.differences import mean_over_seeds, paired_difference, table_path
-from benchmarks.quality.little_sets import (
-    MAX_EVENTS,
-    MAX_HELD_OUT,
-    MAX_HELD_OUT_EVENTS,
-    NUM_TRAINING,
-    NUM_VALIDATION,
-)
+from benchmarks.quality.little_sets import LITTLE
 from benchmarks.quality.report import ACCURACY, NLL, RMSE, read_records
 
 BASELINE = "baseline"  # kind of the classical models, which are fitted once per draw
@@ -48,11 +42,12 @@ def _head(records: Records, held_out: str) -> str:
         "# Little data\n\n"
         "Written by `python -m benchmarks.quality.little_data"
         f"{' --held-out validation' * (held_out == 'validation')}`. "
-        f"A draw has {NUM_TRAINING} training sequences of at most {MAX_EVENTS} consecutive events, "
-        f"{NUM_VALIDATION} of them for validation, and tests on at most {MAX_HELD_OUT} sequences "
-        f"of the {held_out} split of the full data set, of at most {MAX_HELD_OUT_EVENTS:,} events, "
-        "the same for every draw. Images are left out. Numbers are means over draws, and `±` is "
-        "their standard deviation over draws. [README.md](README.md) interprets the results.\n\n"
+        f"A draw has {LITTLE.num_training} training sequences of at most {LITTLE.max_events} "
+        f"consecutive events, {LITTLE.num_validation} of them for validation, and tests on at "
+        f"most {LITTLE.max_held_out} sequences of the {held_out} split of the full data set, of "
+        f"at most {LITTLE.max_held_out_events:,} events, the same for every draw. Images are left "
+        "out. Numbers are means over draws, and `±` is their standard deviation over draws. "
+        "[README.md](README.md) interprets the results.\n\n"
         f"Training of an expert took {np.median(seconds):.0f} CPU seconds ({min(seconds):.0f} to "
         f"{max(seconds):.0f}) on {machine('torch', 'numpy')}.\n"
     )

@@ -11,12 +11,29 @@ from mmtpp.api.sequences import Sequences
 from mmtpp.core.events import EventSequence
 from mmtpp.core.seeds import seed_from
 
-NUM_TRAINING = 20
-NUM_VALIDATION = 3  # of the drawn sequences
-MAX_EVENTS = 64  # of a drawn sequence
-MAX_HELD_OUT = 60
-MAX_HELD_OUT_EVENTS = 256
 MIN_EVENTS = 2  # a sequence of one event has no target
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes of a draw.
+
+    Attributes:
+        num_training: Number of drawn sequences.
+        num_validation: Number of the drawn sequences that are for validation.
+        max_events: Maximum number of events of a drawn sequence.
+        max_held_out: Maximum number of held-out sequences.
+        max_held_out_events: Maximum number of events of a held-out sequence.
+    """
+
+    num_training: int = 20
+    num_validation: int = 3
+    max_events: int = 64
+    max_held_out: int = 60
+    max_held_out_events: int = 256
+
+
+LITTLE = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +45,13 @@ class Draw:
         number: Number of the draw, at least 0.
         held_out: Split of the full store whose sequences test the models: ``test``, or
             ``validation`` to choose settings without the test sequences.
+        limits: Numbers of sequences and events.
     """
 
     set: str
     number: int
     held_out: str = "test"
+    limits: Limits = LITTLE
 
     @property
     def name(self) -> str:
@@ -66,29 +85,34 @@ def publish_draw(store_uri: str, draw: Draw, folder: Path) -> DataSet:
     return DataSet(draw.name, settings, has_images=False, delta=0.0)
 
 
-def draw_sequences(sequences: Iterable[EventSequence], draw: int) -> list[EventSequence]:
-    """Draw ``NUM_TRAINING`` sequences, in the order of a stable hash.
+def draw_sequences(
+    sequences: Iterable[EventSequence], draw: int, limits: Limits = LITTLE
+) -> list[EventSequence]:
+    """Draw training sequences, in the order of a stable hash.
 
-    Of a sequence with more than ``MAX_EVENTS`` events, consecutive events are kept, from an event
-    that the hash chooses too.
+    Of a sequence with too many events, consecutive events are kept, from an event that the hash
+    chooses too.
 
     Args:
         sequences: Sequences to draw from; those of less than two events are never drawn.
         draw: Number of the draw.
+        limits: Numbers of sequences and events.
     """
     long_enough = [sequence for sequence in sequences if len(sequence) >= MIN_EVENTS]
-    chosen = _in_hashed_order(long_enough, draw)[:NUM_TRAINING]
-    return [_shorten(sequence, MAX_EVENTS, draw) for sequence in chosen]
+    chosen = _in_hashed_order(long_enough, draw)[: limits.num_training]
+    return [_shorten(sequence, limits.max_events, draw) for sequence in chosen]
 
 
-def held_out_sequences(sequences: Iterable[EventSequence]) -> list[EventSequence]:
-    """At most ``MAX_HELD_OUT`` sequences, the same for every draw, to bound the cost of a test.
+def held_out_sequences(
+    sequences: Iterable[EventSequence], limits: Limits = LITTLE
+) -> list[EventSequence]:
+    """Held-out sequences, the same for every draw, as few as the limits say.
 
-    Of a sequence with more than ``MAX_HELD_OUT_EVENTS`` events, consecutive events are kept.
+    Of a sequence with too many events, consecutive events are kept.
     """
     long_enough = [sequence for sequence in sequences if len(sequence) >= MIN_EVENTS]
-    chosen = _in_hashed_order(long_enough, "held out")[:MAX_HELD_OUT]
-    return [_shorten(sequence, MAX_HELD_OUT_EVENTS, "held out") for sequence in chosen]
+    chosen = _in_hashed_order(long_enough, "held out")[: limits.max_held_out]
+    return [_shorten(sequence, limits.max_held_out_events, "held out") for sequence in chosen]
 
 
 def _in_hashed_order(sequences: Sequence[EventSequence], key: object) -> list[EventSequence]:
@@ -104,9 +128,11 @@ def _shorten(sequence: EventSequence, max_events: int, key: object) -> EventSequ
 def _lines(training: Sequences, held_out: Sequences, draw: Draw) -> Iterator[dict[str, object]]:
     # columns of dates are in seconds, other times in the unit of the source
     scale = training.seconds_per_unit if training.times_are_dates else 1.0
-    drawn = draw_sequences(training, draw.number)
-    splits = ["validation"] * NUM_VALIDATION + ["train"] * (len(drawn) - NUM_VALIDATION)
-    tested = held_out_sequences(held_out)
+    limits = draw.limits
+    drawn = draw_sequences(training, draw.number, limits)
+    num_validation = limits.num_validation
+    splits = ["validation"] * num_validation + ["train"] * (len(drawn) - num_validation)
+    tested = held_out_sequences(held_out, limits)
     for sequence, split in zip([*drawn, *tested], [*splits, *["test"] * len(tested)], strict=True):
         names = training.type_names
         types = sequence.types.tolist()

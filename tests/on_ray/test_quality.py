@@ -12,9 +12,10 @@ import pytest
 
 from benchmarks.optimizers import training
 from benchmarks.optimizers.report import write_report as write_optimizers
-from benchmarks.quality import little_data, little_sets
+from benchmarks.quality import little_data
 from benchmarks.quality import run as quality
 from benchmarks.quality.little_report import write_report as write_little_report
+from benchmarks.quality.little_sets import LITTLE, Limits
 from benchmarks.quality.report import write_report
 from benchmarks.quality.sets import DataSet, chess, transcripts
 from benchmarks.quality.trial import open_store, start_engine
@@ -69,12 +70,16 @@ def test_a_small_benchmark_of_little_data_writes_its_tables(cluster, tmp_path, m
     small = DataSet("lines", settings, has_images=True, delta=2.0)
     monkeypatch.setattr(quality, "WORK", tmp_path / "work")
     monkeypatch.setattr(quality, "data_sets", lambda _work: {"lines": small})
-    monkeypatch.setattr(little_sets, "NUM_TRAINING", 6)
-    monkeypatch.setattr(little_sets, "MAX_EVENTS", 30)
     path, sums = tmp_path / "little_data.jsonl", tmp_path / "sums"
     for _ in range(2):  # the second run has no unfinished trials
         little_data.run(
-            ["lines"], [0, 1], held_out="test", budget=quality.SMALL, path=path, sums=sums
+            ["lines"],
+            [0, 1],
+            held_out="test",
+            budget=quality.SMALL,
+            path=path,
+            sums=sums,
+            limits=Limits(num_training=6, max_events=30),
         )
     records = [json.loads(line) for line in path.read_text().splitlines()]
     names = ["last", "marginal", "poisson", "hawkes", "temporal expert"]
@@ -85,7 +90,7 @@ def test_a_small_benchmark_of_little_data_writes_its_tables(cluster, tmp_path, m
     full = load_manifest(str(tmp_path / "work" / "lines_store"))
     for manifest in manifests:
         assert (manifest.sequences_by_split["train"], manifest.frames) == (3, 0)
-        assert manifest.sequences_by_split["validation"] == little_sets.NUM_VALIDATION
+        assert manifest.sequences_by_split["validation"] == LITTLE.num_validation
         assert manifest.events_by_split["train"] == 3 * 30
         assert manifest.events_by_split["test"] == full.events_by_split["test"]
     assert manifests[0].fingerprint != manifests[1].fingerprint

@@ -13,6 +13,7 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.train.launch import finetune, pretrain
 from tests.on_ray.agreement import check_predict_and_the_api_agree
+from tests.on_ray.curves import curve
 from tests.on_ray.settings import STORE, make_config
 
 COIN = np.log(2)  # an interval is 5 or 6 s, or 60 or 61 s, and the type is certain
@@ -33,14 +34,18 @@ def soft(store) -> dict:
     return pretrain(make_config(**SOFT, **{"run.name": "soft", "zero.stage": 3}))
 
 
-def test_sharding_does_not_change_the_training(soft):
+def test_sharding_does_not_change_the_training(soft, mlflow_client):
     whole = pretrain(
         make_config(
             **SOFT, **{"run.name": "soft-whole", "zero.stage": 0, "training.num_workers": 1}
         )
     )
-    for name in ("train/loss_per_token", VALIDATION_EVENT_NLL, VALIDATION_INTERVAL_NLL):
-        assert soft["metrics"][name] == pytest.approx(whole["metrics"][name], abs=0.02)
+    sharded, unsharded = (curve(mlflow_client, result["run_id"]) for result in (soft, whole))
+    # later steps multiply the differences of rounding
+    for step in range(1, 11):
+        assert sharded[step] == pytest.approx(unsharded[step], abs=1e-4)
+    for name in (VALIDATION_EVENT_NLL, VALIDATION_INTERVAL_NLL):
+        assert soft["metrics"][name] == pytest.approx(whole["metrics"][name], abs=0.2)
 
 
 def test_every_event_is_forecast_once(soft):

@@ -9,10 +9,7 @@ import pyarrow as pa
 from benchmarks.quality.differences import SUMS_SCHEMA, table_path, write_sums
 from benchmarks.quality.little_report import write_report
 from benchmarks.quality.little_sets import (
-    MAX_EVENTS,
-    MAX_HELD_OUT,
-    MAX_HELD_OUT_EVENTS,
-    NUM_TRAINING,
+    LITTLE,
     draw_sequences,
     held_out_sequences,
 )
@@ -39,7 +36,7 @@ def _ids(sequences: list[EventSequence]) -> list[str]:
 def test_a_draw_is_stable_and_draws_differ():
     sequences = _sequences(*[10] * 100)
     first = draw_sequences(sequences, 0)
-    assert len(first) == NUM_TRAINING == len(set(_ids(first)))
+    assert len(first) == LITTLE.num_training == len(set(_ids(first)))
     assert _ids(draw_sequences(sequences[::-1], 0)) == _ids(first)
     assert set(_ids(draw_sequences(sequences, 1))) != set(_ids(first))
 
@@ -48,10 +45,10 @@ def test_events_of_a_drawn_sequence_are_consecutive():
     drawn = draw_sequences(_sequences(*[1000] * 40), 0)
     starts = [sequence.times[0] for sequence in drawn]
     for sequence, start in zip(drawn, starts, strict=True):
-        assert sequence.times.tolist() == list(range(int(start), int(start) + MAX_EVENTS))
+        assert sequence.times.tolist() == list(range(int(start), int(start) + LITTLE.max_events))
         assert sequence.texts[0] == f"{start:.0f}"
     assert len(set(starts)) > 10
-    assert max(starts) <= 1000 - MAX_EVENTS
+    assert max(starts) <= 1000 - LITTLE.max_events
 
 
 def test_sequences_without_a_target_are_not_drawn():
@@ -61,8 +58,8 @@ def test_sequences_without_a_target_are_not_drawn():
 
 def test_held_out_sequences_are_bounded():
     held_out = held_out_sequences(_sequences(*[10] * 200, *[5000] * 200))
-    assert len(held_out) == MAX_HELD_OUT
-    assert {len(sequence) for sequence in held_out} == {10, MAX_HELD_OUT_EVENTS}
+    assert len(held_out) == LITTLE.max_held_out
+    assert {len(sequence) for sequence in held_out} == {10, LITTLE.max_held_out_events}
 
 
 def test_the_report_subtracts_the_best_baseline_of_all_draws(tmp_path: Path):

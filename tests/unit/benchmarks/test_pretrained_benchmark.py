@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from benchmarks.pretrained.event_sets import write_utterances as write_share
 from benchmarks.pretrained.report import build_table
-from benchmarks.pretrained.run import write_events
 from benchmarks.pretrained.trial import TINY, likelihoods
 from mmtpp.core.split import split_from_key
 from tests.utterances import write_utterances
@@ -21,7 +21,7 @@ def test_a_share_of_the_sequences_keeps_all_that_are_tested(data: Path, tmp_path
     kept = {}
     for fraction in (0.1, 0.5, 1.0):
         folder = tmp_path / str(fraction)
-        write_events(data, folder, fraction)
+        write_share(data, folder, fraction)
         rows = (folder / "utterances.csv").read_text().splitlines()[1:]
         kept[fraction] = {row.split(",")[0] for row in rows}
     assert kept[0.1] < kept[0.5] < kept[1.0] == {f"p{part}" for part in range(60)}
@@ -56,7 +56,7 @@ def test_likelihoods_by_hand():
 
 
 def test_the_table_shows_the_seeds():
-    record = {"model": TINY, "fraction": 0.01, "steps": 4, "cpu_s": 2.0}
+    record = {"model": TINY, "set": "transcripts", "fraction": 0.01, "steps": 4, "cpu_s": 2.0}
     names = ("text_token", "text_byte", "text", "time", "type", "event")
     records = [
         {**record, "seed": seed, "metrics": dict.fromkeys(names, 1.0 + seed)} for seed in (0, 1)
