@@ -19,7 +19,7 @@ TRANSCRIPTS = "transcripts"
 VALIDATION, TEST = 0.1, 0.15
 LIMITS = Limits(
     num_training=300,
-    num_validation=20,
+    num_validation=8,
     max_events=256,
     max_held_out=3,
     max_held_out_events=80,
@@ -130,7 +130,7 @@ def _drawn(name: str, folder: Path) -> dict[str, Any]:
     data: DataSet = replace(quality.data_sets(quality.WORK)[name], has_images=False)
     if data.publish:
         data.publish()
-    full = quality.configuration(data, quality.Budget())
+    full = quality.configuration(data, quality.BUDGET)
     prepare(full)
     drawn = publish_draw(full.store.uri, Draw(name, 0, limits=LIMITS), folder)
     return dict(drawn.settings)

@@ -312,6 +312,7 @@ def _small(tmp_path: Path, **changes: object) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 def test_one_long_sequence_is_split_in_time(cluster, tmp_path):
     """Training, validation, forecasts and baselines use parts of one sequence."""
     rng = np.random.default_rng(0)

@@ -144,6 +144,7 @@ def test_a_population_copies_the_weights_of_its_best_trials(store, mlflow_client
     assert max(steps) > 10  # its first step is after that of the checkpoint
 
 
+@pytest.mark.slow
 def test_two_metrics_make_a_front(store, mlflow_client, sweep_file):
     """The last job reports the second metric; earlier reports have only the first."""
     answers = f"finetune/{INTERVAL_METRIC}"
