@@ -62,7 +62,7 @@ class Budget:
         test_sequences: Number of scored sequences of the transcripts.
         max_text_tokens: Maximum length of a text, in tokens.
         event_sets: Sets of events, in the order of the trials.
-        expert_updates: Largest number of updates of a network of the expert.
+        expert_steps: Largest number of updates of a network of the expert.
     """
 
     steps: int = 30
@@ -71,7 +71,7 @@ class Budget:
     test_sequences: int = 2
     max_text_tokens: int = 24
     event_sets: tuple[EventSet, ...] = EVENT_SETS
-    expert_updates: int = 100_000
+    expert_steps: int = 100_000
 
 
 SMALL = Budget(2, 128, 1, 1, 8, EVENT_SETS[:1], 20)
@@ -139,7 +139,7 @@ def trials_of(
 
     trained = [trial(name, budget.steps, rates[name]) for name in (ADAPTED, RANDOM, TINY)]
     untrained = [replace(trained[0], steps=0)] if (events.fraction, seed) == (1.0, 0) else []
-    expert = trial(EXPERT, budget.expert_updates, 0.0)
+    expert = trial(EXPERT, budget.expert_steps, 0.0)
     for one in (*untrained, *trained, expert):
         if find_record(records, one) is None:
             yield one

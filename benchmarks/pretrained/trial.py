@@ -105,7 +105,7 @@ def run_trial(
     """
     _, vocabulary = open_store(config)
     if trial.model == EXPERT:
-        trained = train_expert(config, seed=trial.seed, max_updates=trial.steps)
+        trained = train_expert(config, seed=trial.seed, max_steps=trial.steps)
         return _record(trial, trained.seconds, trained.forecast(config, split=split), None)
     model = build_model(trial, vocabulary, base, work)
     config = with_values(

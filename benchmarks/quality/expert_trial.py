@@ -72,7 +72,12 @@ class TrainedExpert:
         """Forecast every target of a split; returns a table of ``targets.TARGET_SCHEMA``."""
         manifest, _ = open_store(config)
         trained_tasks = self.inputs.trained_tasks
-        held_out = sample_settings(config.sample_sections, manifest, split=split)
+        held_out = sample_settings(
+            config.sample_sections,
+            manifest,
+            split=split,
+            max_sequences=config.evaluation.max_sequences,
+        )
         settings = SequenceSettings(
             held_out, trained_tasks.type_codes, self.expert.texts, self.expert.reads_images
         )
@@ -81,18 +86,18 @@ class TrainedExpert:
         return forecast_sequences(self.expert, read_sequences(settings), ForecastAxes(grid, codes))
 
 
-def train_expert(config: RunConfig, *, seed: int, max_updates: int) -> TrainedExpert:
+def train_expert(config: RunConfig, *, seed: int, max_steps: int) -> TrainedExpert:
     """Train an expert in this process."""
-    config = with_values(config, {"training.seed": seed, "expert.max_updates": max_updates})
+    config = with_values(config, {"training.seed": seed, "expert.max_steps": max_steps})
     run = RunIdentity("", "", "")
     inputs = build_inputs(config, load_store(config.store.uri), run, reports_validation=False)
     started = time.process_time()
     fit = build_fit(inputs, Ranks())
     num_events = 0
     while not fit.is_finished:
-        num_events += fit.run_update().num_events
+        num_events += fit.run_step().num_events
         if fit.validation_is_due:
-            fit.validate()
+            fit.keep_or_end(fit.validate())
     expert = build_expert(fit, inputs)
     return TrainedExpert(
         expert=expert,
@@ -105,11 +110,11 @@ def train_expert(config: RunConfig, *, seed: int, max_updates: int) -> TrainedEx
 
 
 def run_expert(
-    config: RunConfig, variant: ExpertVariant, seed: int, *, max_updates: int
+    config: RunConfig, variant: ExpertVariant, seed: int, *, max_steps: int
 ) -> dict[str, Any]:
     """Train an expert and forecast the test split; returns the fields of the record."""
     config = with_values(config, variant.changes)
-    trained = train_expert(config, seed=seed, max_updates=max_updates)
+    trained = train_expert(config, seed=seed, max_steps=max_steps)
     started = time.process_time()
     targets = trained.forecast(config, split="test")
     manifest, _ = open_store(config)

@@ -78,7 +78,7 @@ def run_trial(config: RunConfig, draw: Draw, results: Results, budget: Budget) -
     """
     trial = Trial(draw.set, "expert", EXPERT.name, draw.number)
     if not results.has(trial, budget):
-        record = run_expert(config, EXPERT, draw.number, max_updates=budget.expert_updates)
+        record = run_expert(config, EXPERT, draw.number, max_steps=budget.expert_steps)
         results.add([{**asdict(trial), "budget": trial.share(budget), **record}])
 
 

@@ -20,7 +20,7 @@ from mmtpp.expert.gated_expert import GatedExpert
 
 
 def run_mixture(
-    config: RunConfig, seed: int, *, steps: tuple[int, int], max_updates: int
+    config: RunConfig, seed: int, *, steps: tuple[int, int], max_steps: int
 ) -> dict[str, Any]:
     """Train the plain language model and the expert, fit their gate on the validation split, and
     forecast the test split; returns the fields of the record.
@@ -29,9 +29,9 @@ def run_mixture(
         config: Settings of the plain model.
         seed: Seed of both trainings.
         steps: Number of steps of the language model's two stages.
-        max_updates: Largest number of updates of a network of the expert.
+        max_steps: Largest number of updates of a network of the expert.
     """
-    trained = train_expert(config, seed=seed, max_updates=max_updates)
+    trained = train_expert(config, seed=seed, max_steps=max_steps)
     config = with_values(config, {"training.seed": seed, "training.num_steps": steps[0]})
     model, first_s = train(config, AllTokens())
     config = with_values(config, {"training.num_steps": steps[1]})

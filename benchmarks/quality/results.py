@@ -22,7 +22,7 @@ class Budget:
             they are compared with.
         learning_rate: Learning rate of both stages.
         neural_s: CPU seconds of training for a neural baseline, about those of the plain model.
-        expert_updates: Largest number of updates of a network of the temporal expert.
+        expert_steps: Largest number of updates of a network of the temporal expert.
         soft_steps: Number of steps of a model of soft tokens.
     """
 
@@ -31,7 +31,7 @@ class Budget:
     short_steps: tuple[int, int]
     learning_rate: float
     neural_s: float
-    expert_updates: int
+    expert_steps: int
     soft_steps: int
 
 
@@ -60,11 +60,11 @@ class Trial:
         if self.kind == "neural":
             return [budget.neural_s]
         if self.kind == "expert":
-            return [budget.expert_updates]
+            return [budget.expert_steps]
         if self.kind == "soft":
             return [budget.max_tokens, budget.soft_steps]
         if self.kind == "mixture":
-            return [budget.max_tokens, *budget.steps, budget.learning_rate, budget.expert_updates]
+            return [budget.max_tokens, *budget.steps, budget.learning_rate, budget.expert_steps]
         steps = budget.steps if self.name == PLAIN else budget.short_steps
         return [budget.max_tokens, *steps, budget.learning_rate] if self.kind == "ours" else None
 

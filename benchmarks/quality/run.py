@@ -173,8 +173,8 @@ def run_control(config: RunConfig) -> dict[str, Any]:
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
     train_sample_settings, test = (
-        sample_settings(config.sample_sections, manifest, split=split)
-        for split in ("train", "test")
+        sample_settings(config.sample_sections, manifest, split=split, max_sequences=max_sequences)
+        for split, max_sequences in (("train", 0), ("test", config.evaluation.max_sequences))
     )
     started = time.process_time()
     targets = forecast_by_text_length(train_sample_settings, test, codes)
@@ -295,16 +295,14 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
     if trial.kind == "neural":
         results = run_neural(config, trial.name, trial.seed, budget)
     elif trial.kind == "mixture":
-        results = run_mixture(
-            config, trial.seed, steps=budget.steps, max_updates=budget.expert_updates
-        )
+        results = run_mixture(config, trial.seed, steps=budget.steps, max_steps=budget.expert_steps)
     elif trial.kind == "soft":
         results = run_soft(config, trial.seed, steps=budget.soft_steps)
     elif trial.kind == "control":
         results = run_control(config)
     elif trial.kind == "expert":
         [variant] = [variant for variant in EXPERTS if variant.name == trial.name]
-        results = run_expert(config, variant, trial.seed, max_updates=budget.expert_updates)
+        results = run_expert(config, variant, trial.seed, max_steps=budget.expert_steps)
     else:
         fraction = _similar_fraction(config, data.delta) if data.is_varied else 0.0
         [variant] = [

@@ -84,7 +84,11 @@ def run_soft(config: RunConfig, seed: int, *, steps: int) -> dict[str, Any]:
 def _settings(config: RunConfig, split: str):
     manifest, _ = open_store(config)
     settings = sample_settings(
-        config.sample_sections, manifest, split=split, supervision=AllTokens()
+        config.sample_sections,
+        manifest,
+        split=split,
+        supervision=AllTokens(),
+        max_sequences=0 if split == "train" else config.evaluation.max_sequences,
     )
     return replace(settings, packed=True)
 

@@ -228,6 +228,7 @@ def forecast(
         manifest,
         split=split,
         supervision=EveryEvent(config.tasks.asked, grid.first_bytes),
+        max_sequences=config.evaluation.max_sequences,
     )
     samples = Samples.from_settings(replace(settings, packed=True), vocabulary)
     codes = np.array([code for code, count in enumerate(manifest.type_counts) if count], np.int16)

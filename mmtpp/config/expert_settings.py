@@ -41,11 +41,11 @@ class ExpertSection(Section):
     """Largest number of passes of a network over the training events. ``auto``: 30, and 90 with
     fewer than 8,192 training events if there are validation events. A network is finished earlier
     when it has not improved on the validation events for a third of its training."""
-    max_updates: Annotated[PositiveInt, Affects.RUN] = 5000
-    """Largest number of updates of a network."""
-    events_per_update: Annotated[PositiveInt, Affects.RUN] = 1024
-    """Number of events in an update, over all workers, above 0. With few training events an update
-    has fewer of them, but about 32 or more, so that an epoch has 8 updates."""
+    max_steps: Annotated[PositiveInt, Affects.RUN] = 5000
+    """Largest number of steps of a network."""
+    events_per_step: Annotated[PositiveInt, Affects.RUN] = 1024
+    """Number of events in a step, over all workers, above 0. With few training events a step
+    has fewer of them, but about 32 or more, so that an epoch has 8 steps."""
     learning_rate: Annotated[PositiveFloat, Affects.RUN] = 3e-3
     """Largest learning rate of AdamW, above 0."""
     weight_decay: Annotated[NonNegativeFloat, Affects.RUN] = 0.01

@@ -5,6 +5,8 @@ RENAMED: dict[str, str] = {
     "evaluation.futures": "evaluation.num_futures",
     "evaluation.origins": "evaluation.origins_per_sequence",
     "evaluation.written_texts": "evaluation.num_generated_texts",
+    "expert.events_per_update": "expert.events_per_step",
+    "expert.max_updates": "expert.max_steps",
     "precision.gradients": "optimizer_precision.gradients",
     "precision.states": "optimizer_precision.states",
     "precision.stored_states": "optimizer_precision.stored_states",

@@ -33,6 +33,7 @@ def sample_settings(
     split: str,
     supervision: Supervision = ALL_TOKENS,
     reads_template: bool = True,
+    max_sequences: int = 0,
 ) -> SampleSettings:
     """Settings of a split's samples: packed for training, single windows for scoring.
 
@@ -43,6 +44,7 @@ def sample_settings(
         supervision: Which tokens are labels and which questions are asked.
         reads_template: Whether the model reads events as tokens; a temporal expert does not, so the
             calendar of the template does not concern it.
+        max_sequences: Number of sequences, in order of their ids; 0 for all.
 
     Raises:
         ConfigError: The images of the store have another size than the template needs, or the
@@ -67,7 +69,7 @@ def sample_settings(
         time_from=window.time_from,
         time_to=window.time_to,
         split=split,
-        max_sequences=0 if training else evaluation.max_sequences,
+        max_sequences=max_sequences,
         targets_delta=0.0 if training else float(evaluation.targets_delta),
         packed=training,
         seed=sections.seed,

@@ -46,9 +46,16 @@ def start_evaluation(
     reads_template = model.kind != ModelKind.EXPERT
     held_out, training = (
         sample_settings(
-            config.sample_sections, store.manifest, split=split, reads_template=reads_template
+            config.sample_sections,
+            store.manifest,
+            split=split,
+            reads_template=reads_template,
+            max_sequences=max_sequences,
         )
-        for split in (config.evaluation.split, "train")
+        for split, max_sequences in (
+            (config.evaluation.split, config.evaluation.max_sequences),
+            ("train", 0),
+        )
     )
     start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
     return EvaluationContext.from_config(

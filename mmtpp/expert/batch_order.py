@@ -12,7 +12,7 @@ from mmtpp.expert.next_events import EventBlocks, NextEvents
 
 LEAST_BATCHES, LEAST_EVENTS = 8, 32
 """Least number of batches of an epoch, where a batch has about ``LEAST_EVENTS`` events or more: a
-network needs hundreds of updates, whatever the number of events."""
+network needs hundreds of steps, whatever the number of events."""
 
 
 class BatchOrder:
@@ -23,7 +23,7 @@ class BatchOrder:
 
     Args:
         blocks: Training events.
-        events_per_update: Number of events of a batch, about. Few events have smaller batches, so
+        events_per_step: Number of events of a batch, about. Few events have smaller batches, so
             that an epoch has ``LEAST_BATCHES`` of them.
         seed: Seed of the order.
         drawn: Draws a share of the targets anew in every epoch; None for the events that occurred.
@@ -33,19 +33,19 @@ class BatchOrder:
         self,
         blocks: EventBlocks,
         *,
-        events_per_update: int,
+        events_per_step: int,
         seed: int,
         drawn: HawkesTargets | None = None,
     ) -> None:
         self._blocks, self._seed, self._drawn = blocks, seed, drawn
         self._num_events = [blocks.num_targets(block) for block in range(len(blocks.blocks))]
         of_few_events = max(LEAST_EVENTS, sum(self._num_events) // LEAST_BATCHES)
-        size = min(events_per_update, of_few_events)
+        size = min(events_per_step, of_few_events)
         self._num_batches = [max(1, round(n / size)) for n in self._num_events]
         self._loaded: tuple[int, NextEvents, NextEventDraws | None] | None = None
 
     @property
-    def updates_per_epoch(self) -> int:
+    def steps_per_epoch(self) -> int:
         """Number of batches of an epoch."""
         return sum(self._num_batches)
 
@@ -55,7 +55,7 @@ class BatchOrder:
         return sum(self._num_events)
 
     def batches(
-        self, first: int, rank: int = 0, num_ranks: int = 1, *, num_updates: int | None = None
+        self, first: int, rank: int = 0, num_ranks: int = 1, *, num_steps: int | None = None
     ) -> Iterator[tuple[NextEvents, NDArray[np.int64], int]]:
         """Batches without end; each rank gets its part of every batch.
 
@@ -63,14 +63,14 @@ class BatchOrder:
             first: Number of batches to skip.
             rank: Rank of this process.
             num_ranks: Number of ranks.
-            num_updates: Number of batches of the training, over which the share of the drawn
+            num_steps: Number of batches of the training, over which the share of the drawn
                 targets falls; needed only with drawn targets.
 
         Yields:
             The events of this rank, their places in the batch, and the size of the whole batch.
         """
-        epoch, skipped = divmod(first, self.updates_per_epoch)
-        update = first
+        epoch, skipped = divmod(first, self.steps_per_epoch)
+        step = first
         while True:
             for block in self._rng(epoch).permutation(len(self._num_events)).tolist():
                 num_batches = self._num_batches[block]
@@ -84,13 +84,13 @@ class BatchOrder:
                     if self._drawn is None or draws is None:
                         yield events.take(batch[places]), places, len(batch)
                         continue
-                    assert num_updates is not None
-                    share = self._drawn.share(update / num_updates)
-                    rng = self._rng(epoch, block, update)
+                    assert num_steps is not None
+                    share = self._drawn.share(step / num_steps)
+                    rng = self._rng(epoch, block, step)
                     # the draws of the whole batch, so that they do not depend on the ranks
                     chosen = self._drawn.replace(events.take(batch), batch, draws, share, rng)
                     yield chosen.take(places), places, len(batch)
-                    update += 1
+                    step += 1
                 skipped = 0
             epoch += 1
 

@@ -1,7 +1,7 @@
 """Training of the expert's networks, one after the other, on any number of ranks.
 
 Each network has its own random start and order of events. The weights that are validated are a
-moving average over recent updates; the best ones on validation are kept.
+moving average over recent steps; the best ones on validation are kept.
 """
 
 import math
@@ -35,7 +35,7 @@ from mmtpp.expert.network_losses import ALONE, NetworkLosses, Ranks, mean_losses
 from mmtpp.expert.next_events import EventBlocks, NextEvents
 
 _WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
-_AVERAGED_UPDATES = 200
+_AVERAGED_STEPS = 200
 _PATIENCE = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
 
@@ -54,8 +54,8 @@ class ExpertFitSettings:
         memory_dropout: Probability of dropout of the memory's columns, 0 to below 1.
         hawkes_fraction: Probability that a target is drawn from a Hawkes process, 0 to below 1.
         epochs: Number of epochs of each network.
-        max_updates: Largest number of updates of a network.
-        events_per_update: Number of events in an update, about; fewer with few training events.
+        max_steps: Largest number of steps of a network.
+        events_per_step: Number of events in a step, about; fewer with few training events.
         learning_rate: Largest learning rate of AdamW.
         weight_decay: Decoupled weight decay.
         num_validations: Number of validations of each network, evenly spaced.
@@ -69,8 +69,8 @@ class ExpertFitSettings:
     memory_dropout: float
     hawkes_fraction: float
     epochs: int
-    max_updates: int
-    events_per_update: int
+    max_steps: int
+    events_per_step: int
     learning_rate: float
     weight_decay: float
     num_validations: int
@@ -83,16 +83,16 @@ class FitProgress:
 
     Attributes:
         network: Index of the network that is trained.
-        update: Number of its updates.
-        updates_before: Number of updates of the finished networks.
+        step: Number of its steps.
+        steps_before: Number of steps of the finished networks.
         best_nll: NLL of its best validation, in nats per event; None before the first one.
         worse: Number of validations since the best one.
         finished_nll: Best NLL of the finished networks.
     """
 
     network: int = 0
-    update: int = 0
-    updates_before: int = 0
+    step: int = 0
+    steps_before: int = 0
     best_nll: float | None = None
     worse: int = 0
     finished_nll: list[float | None] = field(default_factory=list)
@@ -153,9 +153,9 @@ class ExpertFit:
         return self._training.memory
 
     @property
-    def num_updates(self) -> int:
-        """Largest number of updates of each network."""
-        return min(self.settings.epochs * self._order.updates_per_epoch, self.settings.max_updates)
+    def num_steps(self) -> int:
+        """Largest number of steps of each network."""
+        return min(self.settings.epochs * self._order.steps_per_epoch, self.settings.max_steps)
 
     @property
     def events_per_epoch(self) -> int:
@@ -163,9 +163,9 @@ class ExpertFit:
         return self._order.events_per_epoch
 
     @property
-    def total_updates(self) -> int:
-        """Number of updates of all networks so far; the step of the run."""
-        return self.progress.updates_before + self.progress.update
+    def total_steps(self) -> int:
+        """Number of steps of all networks so far; the step of the run."""
+        return self.progress.steps_before + self.progress.step
 
     @property
     def is_finished(self) -> bool:
@@ -174,9 +174,9 @@ class ExpertFit:
 
     @property
     def validation_is_due(self) -> bool:
-        """Whether the present network must be validated before its next update."""
-        spacing = np.linspace(0, self.num_updates, self.settings.num_validations + 1)[1:].round()
-        return self.progress.update in spacing
+        """Whether the present network must be validated before its next step."""
+        spacing = np.linspace(0, self.num_steps, self.settings.num_validations + 1)[1:].round()
+        return self.progress.step in spacing
 
     @property
     def _patience(self) -> int:
@@ -191,17 +191,18 @@ class ExpertFit:
             networks.append(network.eval())
         return networks
 
-    def run_update(self) -> NetworkLosses:
+    def run_step(self) -> NetworkLosses:
         """Update the present network once; return the losses of the batch over all ranks.
 
         Raises:
-            NonFiniteLossError: The loss of the batch is not finite; raised on every rank.
+            NonFiniteLossError: The loss of the batch is not finite; raised on every rank before
+                the step.
         """
         settings, progress = self.settings, self.progress
         events, places, batch_size = next(self._batches)
         factor = lr_factor(
-            progress.update,
-            num_steps=self.num_updates,
+            progress.step,
+            num_steps=self.num_steps,
             warmup_fraction=_WARMUP,
             final_fraction=_FINAL,
         )
@@ -219,35 +220,48 @@ class ExpertFit:
         )
         # the ranks' gradients are averaged, so each loss is multiplied by their number
         loss = (interval_nll.sum() + type_nll.sum()) * (self._ranks.num_ranks / batch_size)
+        losses = self._total_losses(interval_nll, type_nll, batch_size)
         loss.backward()
         nn.utils.clip_grad_norm_(self._network.parameters(), _MAX_GRAD_NORM)
         self._optimizer.step()
-        progress.update += 1
-        weight = 1 / min(_AVERAGED_UPDATES, progress.update)
+        progress.step += 1
+        weight = 1 / min(_AVERAGED_STEPS, progress.step)
         with torch.no_grad():
             for average, parameter in zip(
                 self._averaged.parameters(), self._network.parameters(), strict=True
             ):
                 average.lerp_(parameter, weight)
+        return losses
+
+    def _total_losses(
+        self, interval_nll: torch.Tensor, type_nll: torch.Tensor, batch_size: int
+    ) -> NetworkLosses:
+        """Mean losses of a batch over all ranks."""
         sums = torch.stack([interval_nll.detach().sum(), type_nll.detach().sum()]).double()
         totals = self._ranks.total(sums) / batch_size
         if not torch.isfinite(totals).all():
+            progress = self.progress
             raise NonFiniteLossError(
                 "the loss is not finite",
-                where=f"network {progress.network + 1}, update {progress.update}",
+                where=f"network {progress.network + 1}, step {progress.step + 1}",
                 cause="training diverged",
-                setting=f"expert.learning_rate = {settings.learning_rate:g}",
+                setting=f"expert.learning_rate = {self.settings.learning_rate:g}",
             )
         return NetworkLosses(float(totals[0]), float(totals[1]), batch_size)
 
     def validate(self) -> NetworkLosses | None:
-        """Score the averaged weights, keep the best ones, and end the network when it is time.
+        """Losses of the averaged weights over the validation events; None without such events."""
+        return self.validation_losses([self._averaged])
 
-        Returns:
-            Losses over the validation events of all ranks; None without validation events.
+    def keep_or_end(self, losses: NetworkLosses | None) -> None:
+        """Keep the averaged weights if they are the best, and end the network when it is time.
+
+        After the end of a network, the next one begins.
+
+        Args:
+            losses: Result of ``validate``. Without validation events, the last weights are kept.
         """
         progress = self.progress
-        losses = self._validation_losses([self._averaged]) if self._validation is not None else None
         best = progress.best_nll
         if losses is None or best is None or losses.nll < best:
             progress.worse = 0
@@ -255,19 +269,23 @@ class ExpertFit:
             self._best = _copy(self._averaged.state_dict())
         else:
             progress.worse += 1
-        if progress.update == self.num_updates or progress.worse >= self._patience:
+        if progress.step == self.num_steps or progress.worse >= self._patience:
             self._finished.append(self._best)
             progress.finished_nll.append(progress.best_nll)
-            progress.updates_before += progress.update
-            progress.network, progress.update, progress.worse = progress.network + 1, 0, 0
+            progress.steps_before += progress.step
+            progress.network, progress.step, progress.worse = progress.network + 1, 0, 0
             progress.best_nll = None
             if not self.is_finished:
                 self._begin_network()
-        return losses
 
     def validation_losses(self, networks: Sequence[ExpertNetwork]) -> NetworkLosses | None:
         """Score the mean of networks' distributions; None without validation events."""
-        return self._validation_losses(networks) if self._validation is not None else None
+        if self._validation is None:
+            return None
+        if len(self._validation.blocks) == 1 and self._held_out is None:
+            self._held_out = self._validation.load(0)
+        blocks = self._validation if self._held_out is None else [self._held_out]
+        return mean_losses(networks, blocks, self._ranks)
 
     def marginal_losses(self) -> NetworkLosses | None:
         """Score the distribution of the training events; None without validation events."""
@@ -324,7 +342,7 @@ class ExpertFit:
         self._optimizer.load_state_dict(state)
 
     def _begin_network(self) -> None:
-        """Build the next network, its optimiser and its batches, at the present update."""
+        """Build the next network, its optimiser and its batches, at the present step."""
         settings, index = self.settings, self.progress.network
         torch.manual_seed(seed_from("expert", settings.seed, index) % 2**63)
         self._network = ExpertNetwork(
@@ -346,15 +364,15 @@ class ExpertFit:
         )
         self._order = BatchOrder(
             self._training,
-            events_per_update=settings.events_per_update,
+            events_per_step=settings.events_per_step,
             seed=seed_from(settings.seed, index),
             drawn=self._drawn,
         )
         self._batches = self._order.batches(
-            self.progress.update,
+            self.progress.step,
             self._ranks.rank,
             self._ranks.num_ranks,
-            num_updates=self.num_updates,
+            num_steps=self.num_steps,
         )
 
     def _kept(self, places: NDArray[np.int64], batch_size: int) -> Kept | None:
@@ -363,7 +381,7 @@ class ExpertFit:
         if not settings.dropout and not settings.memory_dropout:
             return None
         generator = torch.Generator()
-        seed = seed_from("dropout", settings.seed, progress.network, progress.update)
+        seed = seed_from("dropout", settings.seed, progress.network, progress.step)
         generator.manual_seed(seed % 2**63)
         of_rank = torch.from_numpy(places)
 
@@ -377,13 +395,6 @@ class ExpertFit:
         image = draw(IMAGE_FEATURES if self._size.reads_images else 0)
         num_columns = self._size.num_columns if settings.memory_dropout else 0
         return Kept(wide, text, image, draw(num_columns, settings.memory_dropout))
-
-    def _validation_losses(self, networks: Sequence[ExpertNetwork]) -> NetworkLosses:
-        assert self._validation is not None
-        if len(self._validation.blocks) == 1 and self._held_out is None:
-            self._held_out = self._validation.load(0)
-        blocks = self._validation if self._held_out is None else [self._held_out]
-        return mean_losses(networks, blocks, self._ranks)
 
 
 def training_statistics(training: EventBlocks) -> TrainingStatistics:

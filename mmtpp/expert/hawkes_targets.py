@@ -1,9 +1,9 @@
 """Training targets drawn from a Hawkes process, in place of some of the events that occurred.
 
 A network learns from few events what they have in common with a simpler process that has few
-parameters: a Hawkes process is fitted to the training events, and in every update a share of the
+parameters: a Hawkes process is fitted to the training events, and in every step a share of the
 next events is drawn from it, after their true past. The other next events are those that occurred.
-The share falls during the training: where the process does not fit, the last updates have no draws.
+The share falls during the training: where the process does not fit, the last steps have no draws.
 """
 
 import math
@@ -20,7 +20,7 @@ from mmtpp.expert.next_events import EventBlocks, NextEvents
 
 DRAWING = 2 / 3
 """Part of the training in which the share of the drawn targets falls to 0. The averaged weights are
-then those of updates without draws."""
+then those of steps without draws."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class HawkesTargets:
 
     Attributes:
         process: Hawkes process, fitted to the training events.
-        fraction: Probability that the target of an event is drawn in the first update, above 0 and
+        fraction: Probability that the target of an event is drawn in the first step, above 0 and
             at most 1.
         blocks: Training events.
     """

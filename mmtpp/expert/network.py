@@ -65,7 +65,7 @@ class TrainingStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The values that dropout keeps in a training update.
+    """The values that dropout keeps in a training step.
 
     Attributes:
         wide: (N, 2 * width) True where a value of the widest layer is kept.

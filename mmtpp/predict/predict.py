@@ -167,4 +167,4 @@ def _sample_settings(
         supervision=FollowingEvent(tasks, grid.first_bytes),
         reads_template=model.kind != ModelKind.EXPERT,
     )
-    return replace(settings, max_sequences=0, time_from=None, time_to=None)
+    return replace(settings, time_from=None, time_to=None)

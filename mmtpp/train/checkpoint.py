@@ -144,4 +144,4 @@ def restore_checkpoint(
         else nullcontext(Path(uri).expanduser()) as folder
     ):
         wait_for_ranks()
-        engine.load(folder, num_updates=step)
+        engine.load(folder, num_steps=step)

@@ -187,14 +187,14 @@ class DeepSpeedEngine:
         """Write this rank's file of a checkpoint; all ranks must call this."""
         self._state.save(folder)
 
-    def load(self, folder: Path, *, num_updates: int) -> None:
+    def load(self, folder: Path, *, num_steps: int) -> None:
         """Restore a checkpoint that any number of ranks wrote; all ranks must call this.
 
         Args:
             folder: Folder with the files of all ranks.
-            num_updates: Number of updates made before it was written.
+            num_steps: Number of updates made before it was written.
         """
-        self._state.load(folder, num_updates=num_updates)
+        self._state.load(folder, num_steps=num_steps)
 
 
 def _check_finite(norm: float, where: str) -> None:

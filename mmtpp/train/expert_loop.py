@@ -82,33 +82,34 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     progress_log = _ProgressLog(tracker, every=inputs.log_every)
     to_report: dict[str, float] = {}
     while not fit.is_finished:
-        progress_log.add(fit, fit.run_update())
+        progress_log.add(fit, fit.run_step())
         interruption = interruptions.poll(torch.device("cpu"))
         is_validated, network = fit.validation_is_due, fit.progress.network
         if is_validated:
             with progress_log.outside_training("validation"):
-                to_report = _validate(fit, tracker)
+                losses, to_report = _validate(fit, tracker)
+            fit.keep_or_end(losses)
         if fit.is_finished:
             break
         if interruption.stop_requested:
-            logger.warning("stopped after update %d on request", fit.total_updates)
+            logger.warning("stopped after step %d on request", fit.total_steps)
             break
         # a network takes a minute or two, so a lost machine costs no more
         if interruption.machine_leaves or fit.progress.network > network:
             with progress_log.outside_training("checkpoint"):
-                _save(fit, inputs, rank, {**to_report, STEP: float(fit.total_updates)})
+                _save(fit, inputs, rank, {**to_report, STEP: float(fit.total_steps)})
         elif is_validated and inputs.reports_validation:
-            ray.train.report({**to_report, STEP: float(fit.total_updates)})
+            ray.train.report({**to_report, STEP: float(fit.total_steps)})
     if fit.is_finished:
         expert = build_expert(fit, inputs)
         to_report = final_metrics(fit, expert)
-        tracker.log_metrics(fit.total_updates, to_report)
+        tracker.log_metrics(fit.total_steps, to_report)
         if rank == 0:
             warn_below_marginal(
                 to_report, where=inputs.train_sequence_settings.sample_settings.store.data_uri
             )
             write_expert(expert, inputs)
-    outcome = Outcome(fit.total_updates, best_step=0, is_finished=fit.is_finished)
+    outcome = Outcome(fit.total_steps, best_step=0, is_finished=fit.is_finished)
     _save(fit, inputs, rank, to_report | outcome.as_metrics(), wait=True)
     tracker.detach()
 
@@ -163,13 +164,13 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
     if ranks.rank == 0:
         logger.info(
             "%d training and %d validation events, %d columns of memory, read in %.1f s; %d "
-            "networks of at most %d updates",
+            "networks of at most %d steps",
             num_events,
             count_events(validation),
             len(memory.column_names),
             time.monotonic() - started,
             inputs.fit.num_networks,
-            fit.num_updates,
+            fit.num_steps,
         )
     return fit
 
@@ -217,11 +218,11 @@ def write_expert(expert: Expert, inputs: ExpertInputs) -> None:
 
 
 class _ProgressLog:
-    """Logs loss and speed of the training, and the shares of other work, every few updates.
+    """Logs loss and speed of the training, and the shares of other work, every few steps.
 
     Args:
         tracker: Tracker of the run.
-        every: Number of updates between two log lines.
+        every: Number of steps between two log lines.
     """
 
     def __init__(self, tracker: Tracker, *, every: int) -> None:
@@ -241,15 +242,15 @@ class _ProgressLog:
         self._outside_s[activity] += time.monotonic() - started
 
     def add(self, fit: ExpertFit, losses: NetworkLosses) -> None:
-        """Count an update."""
+        """Count a step."""
         self._losses.append(losses)
         if not self._every or len(self._losses) < self._every:
             return
-        num_events = sum(update.num_events for update in self._losses)
+        num_events = sum(step.num_events for step in self._losses)
         seconds = time.monotonic() - self._started
         metrics = {
             "train/joint_nll_nats_per_event": sum(
-                update.nll * update.num_events for update in self._losses
+                step.nll * step.num_events for step in self._losses
             )
             / num_events,
             "speed/events_per_s": num_events / (seconds - sum(self._outside_s.values())),
@@ -258,23 +259,29 @@ class _ProgressLog:
                 for activity, outside_s in self._outside_s.items()
             },
         }
-        self._tracker.log_metrics(fit.total_updates, metrics)
+        self._tracker.log_metrics(fit.total_steps, metrics)
         self._reset()
 
 
-def _validate(fit: ExpertFit, tracker: Tracker) -> dict[str, float]:
-    """Validate the present network; return the metrics to report, empty without validation."""
-    network, update = fit.progress.network, fit.progress.update
-    step = fit.total_updates
+def _validate(fit: ExpertFit, tracker: Tracker) -> tuple[NetworkLosses | None, dict[str, float]]:
+    """Validate the present network.
+
+    Returns:
+        Its losses, and the metrics to report; none of both without validation events.
+    """
     losses = fit.validate()
     if losses is None:
-        return {}
+        return None, {}
+    progress = fit.progress
     logger.info(
-        "network %d, update %d: validation NLL %.4f nats per event", network + 1, update, losses.nll
+        "network %d, step %d: validation NLL %.4f nats per event",
+        progress.network + 1,
+        progress.step,
+        losses.nll,
     )
     metrics = _validation_metrics(losses)
-    tracker.log_metrics(step, metrics)
-    return metrics
+    tracker.log_metrics(fit.total_steps, metrics)
+    return losses, metrics
 
 
 def _validation_metrics(losses: NetworkLosses) -> dict[str, float]:
@@ -337,7 +344,7 @@ def _save(
         checkpoint = write_local_checkpoint(
             lambda folder: _write_state(fit, inputs, folder),
             run_uri=inputs.run.run_uri,
-            step=fit.total_updates,
+            step=fit.total_steps,
         )
     report_checkpoint(metrics, checkpoint, patience_s=inputs.upload_timeout_s, wait=wait)
 
@@ -373,4 +380,4 @@ def _restore(fit: ExpertFit, inputs: ExpertInputs) -> None:
             cause="the store changed under the same run name; choose another run.name",
         )
     fit.restore(record["fit"], load(read(STATE_FILE)))
-    logger.info("continuing after update %d", fit.total_updates)
+    logger.info("continuing after step %d", fit.total_steps)

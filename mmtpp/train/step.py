@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 import torch
@@ -130,7 +131,8 @@ def train_step(
         context: Engine and settings of this rank.
         rows: Rows of this rank in the step.
         step: Number of updates before this one.
-        on_micro_batch: Called with the index of every micro-batch before it is computed.
+        on_micro_batch: Called before every micro-batch with the number of those before it in the
+            step; with ``optimizer.variance_reduction`` each micro-batch is computed twice.
 
     Raises:
         ConfigError: No label of the step has a positive weight; raised on every rank.
@@ -151,11 +153,13 @@ def train_step(
         )
     micro_batches = _pad_rows(rows, label_weights, context.num_micro_batches)
 
+    computed = count()
+
     def accumulate_gradients(factor: float) -> list[torch.Tensor]:
         """Add the gradients of the loss times ``factor``; return the (N,) losses of each row."""
         nll: list[torch.Tensor] = []
-        for index, (row, row_weights) in enumerate(micro_batches):
-            on_micro_batch(index)
+        for row, row_weights in micro_batches:
+            on_micro_batch(next(computed))
             nll_N = _label_losses(context, row, step)
             weights_N = torch.as_tensor(row_weights, device=device, dtype=torch.float32)
             engine.backward(factor * (nll_N * weights_N).sum() / total_weight)

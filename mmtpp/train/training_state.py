@@ -92,12 +92,12 @@ class TrainingState:
             keep(name, PREVIOUS_WEIGHT, previous)
         save_file(kept, folder / _FILE.format(rank=self._rank, num_ranks=self._num_ranks))
 
-    def load(self, folder: Path, *, num_updates: int) -> None:
+    def load(self, folder: Path, *, num_steps: int) -> None:
         """Restore a state that any number of ranks have written.
 
         Args:
             folder: Folder with the files of all ranks.
-            num_updates: Number of updates made before it was written, which corrects the bias of
+            num_steps: Number of updates made before it was written, which corrects the bias of
                 the moments.
 
         Raises:
@@ -121,7 +121,7 @@ class TrainingState:
                     cause="the base model, lora.rank, the optimiser or the set of trained "
                     "parameters changed",
                 )
-            self.init_states(num_updates)
+            self.init_states(num_steps)
             for key, parameters in self._decoded_states():
                 for name, parameter in parameters.items():
                     value = _read_tensor(files, f"{name}/{key}", parameter, folder)
@@ -129,13 +129,13 @@ class TrainingState:
             for name, previous in self._previous_weights.items():
                 previous.copy_(_read_tensor(files, f"{name}/{PREVIOUS_WEIGHT}", previous, folder))
 
-    def init_states(self, num_updates: int) -> None:
+    def init_states(self, num_steps: int) -> None:
         """Give the optimiser states of zeros.
 
         Args:
-            num_updates: Number of updates made so far.
+            num_steps: Number of updates made so far.
         """
-        self._optimizer.init_states(self._updated_tensors(), num_updates)
+        self._optimizer.init_states(self._updated_tensors(), num_steps)
         link_optimizer_states(self._engine.optimizer)
 
     def _decoded_states(self) -> Iterator[tuple[str, dict[str, nn.Parameter]]]:

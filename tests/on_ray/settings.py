@@ -9,7 +9,7 @@ EXPERT = {
     "model.preset": "expert",
     "expert.num_networks": 2,
     "expert.width": 32,
-    "expert.events_per_update": 64,
+    "expert.events_per_step": 64,
     "expert.epochs": 40,
 }
 

@@ -138,7 +138,7 @@ def test_ranks_of_one_machine_share_one_copy_of_a_checkpoint(stack):
     folders: list[Path] = []
 
     class Rank:
-        def load(self, folder: Path, *, num_updates: int) -> None:
+        def load(self, folder: Path, *, num_steps: int) -> None:
             folders.append(folder)
             before = (folder / "state" / "optimizer.pt").stat()
             if len(folders) < 3:

@@ -345,7 +345,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         seed=0,
     )
     if job.load:
-        engine.load(Path(job.load), num_updates=job.first)
+        engine.load(Path(job.load), num_steps=job.first)
     passes: list[None] = []
     if tower is not None:
         tower.register_forward_pre_hook(lambda *_: passes.append(None))

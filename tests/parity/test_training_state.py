@@ -51,7 +51,7 @@ def _saved(folder: Path, num_ranks: int, **optimizer: object) -> SimpleNamespace
 def test_parts_of_any_number_of_ranks_make_a_whole(tmp_path: Path, num_ranks: int, name: str):
     engine = _saved(tmp_path, num_ranks, name=name)
     resumed = _trained(0, name=name)
-    resumed.state.load(tmp_path, num_updates=3)
+    resumed.state.load(tmp_path, num_steps=3)
     for updated in (engine, resumed):
         _update(updated)
     for name, value in engine.module.state_dict().items():
@@ -62,12 +62,12 @@ def test_a_missing_part_is_an_error(tmp_path: Path):
     _saved(tmp_path, 3)
     (tmp_path / "state-00001-of-00003.safetensors").unlink()
     with pytest.raises(ModelError, match="not complete"):
-        _trained(0).state.load(tmp_path, num_updates=3)
+        _trained(0).state.load(tmp_path, num_steps=3)
 
 
 def test_no_part_is_an_error(tmp_path: Path):
     with pytest.raises(ModelError, match="not complete"):
-        _trained(0).state.load(tmp_path, num_updates=3)
+        _trained(0).state.load(tmp_path, num_steps=3)
 
 
 def test_the_state_of_another_model_is_an_error(tmp_path: Path):
@@ -75,6 +75,6 @@ def test_the_state_of_another_model_is_an_error(tmp_path: Path):
     with pytest.raises(
         ModelError, match=r"0\.weight has the shape \(3, 4\) .* \(5, 4\) in the model"
     ):
-        _trained(0, width=5).state.load(tmp_path, num_updates=3)
+        _trained(0, width=5).state.load(tmp_path, num_steps=3)
     with pytest.raises(ModelError, match=r"9 tensors .* for example 0\.weight/exp_avg"):
-        _trained(0, name="signum").state.load(tmp_path, num_updates=3)
+        _trained(0, name="signum").state.load(tmp_path, num_steps=3)

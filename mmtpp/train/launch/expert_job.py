@@ -1,7 +1,6 @@
 """The training of a temporal expert: configuration in, its folder out. Runs on the driver."""
 
 import logging
-from dataclasses import replace
 from typing import Any
 
 from mmtpp.config.schema import ExpertSection, RunConfig
@@ -122,7 +121,6 @@ def build_inputs(
         split: sample_settings(config.sample_sections, manifest, split=split, reads_template=False)
         for split in ("train", "validation")
     }
-    by_split = {split: replace(by_split[split], max_sequences=0) for split in by_split}
     texts, reads_images = _text_settings(expert, vocabulary), expert.images == "last"
     trained_tasks = TrainedTasks(
         tasks=DENSITY_TASKS,

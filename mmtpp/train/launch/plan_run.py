@@ -90,8 +90,6 @@ def plan_validation(
         )
         return None
     settings = sample_settings(sections, manifest, split="validation", supervision=supervision)
-    # evaluation.max_sequences limits the job `evaluate`, not validation
-    settings = replace(settings, max_sequences=0)
     plan = make_plan(settings, vocabulary.token_ids())
     addresses = plan.windows.select(["file", "group", "row"]).to_pylist()
     names = [(address["file"], address["group"], address["row"]) for address in addresses]

@@ -94,17 +94,17 @@ class Optimizer(torch.optim.Optimizer):
         ]
         super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
 
-    def init_states(self, tensors: Iterable[tuple[torch.Tensor, int]], num_updates: int) -> None:
+    def init_states(self, tensors: Iterable[tuple[torch.Tensor, int]], num_steps: int) -> None:
         """Give every tensor states of zeros.
 
         Args:
             tensors: Tensors to update, after DeepSpeed has put its pieces in place, each with the
                 number of its group.
-            num_updates: Number of updates made so far, which corrects the bias of the moments.
+            num_steps: Number of updates made so far, which corrects the bias of the moments.
         """
         for number, (tensor, group) in enumerate(tensors):
             names = state_names(self._settings, self.param_groups[group]["rule"])
-            state: dict[str, Any] = {"number": number, "names": names, "updates": num_updates}
+            state: dict[str, Any] = {"number": number, "names": names, "updates": num_steps}
             for name in names:
                 state |= self._codec.zeros(tensor, name)
             self.state[tensor] = state

@@ -19,8 +19,8 @@ SETTINGS = ExpertFitSettings(
     memory_dropout=0.1,
     hawkes_fraction=0.0,
     epochs=8,
-    max_updates=5000,
-    events_per_update=64,
+    max_steps=5000,
+    events_per_step=64,
     learning_rate=3e-3,
     weight_decay=0.01,
     num_validations=12,
@@ -66,9 +66,9 @@ class SmallFit:
 def finish(fit: ExpertFit) -> ExpertFit:
     """Run a training to its end."""
     while not fit.is_finished:
-        fit.run_update()
+        fit.run_step()
         if fit.validation_is_due:
-            fit.validate()
+            fit.keep_or_end(fit.validate())
     return fit
 
 

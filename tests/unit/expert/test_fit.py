@@ -32,10 +32,10 @@ def test_it_learns_what_there_is_to_learn(small: SmallFit, finished: ExpertFit):
 
 def test_a_resumed_training_has_the_same_weights(small: SmallFit, finished: ExpertFit):
     fit = small.build()
-    for _ in range(fit.num_updates + 7):  # into the second network
-        fit.run_update()
+    for _ in range(fit.num_steps + 7):  # into the second network
+        fit.run_step()
         if fit.validation_is_due:
-            fit.validate()
+            fit.keep_or_end(fit.validate())
     assert fit.progress.network == 1
     resumed = small.build()
     resumed.restore(asdict(fit.progress), fit.tensors())
@@ -53,7 +53,7 @@ def test_ranks_share_a_batch_and_its_dropout(small: SmallFit):
 
     def run(fit: ExpertFit) -> None:
         for _ in range(3):
-            fit.run_update()
+            fit.run_step()
 
     threads = [threading.Thread(target=run, args=(fit,)) for fit in fits]
     for thread in threads:
@@ -72,17 +72,17 @@ def test_a_diverging_network_is_an_error(small: SmallFit):
     with torch.no_grad():
         fit._network.input.weight.fill_(float("nan"))
     with pytest.raises(NonFiniteLossError, match="network 1, update 1"):
-        fit.run_update()
+        fit.run_step()
 
 
 def test_the_step_is_the_number_of_updates(small: SmallFit):
-    fit, num_updates = small.build(), 0
+    fit, num_steps = small.build(), 0
     while not fit.is_finished:
-        fit.run_update()
-        num_updates += 1
+        fit.run_step()
+        num_steps += 1
         if fit.validation_is_due:
-            fit.validate()
-        assert fit.total_updates == num_updates
+            fit.keep_or_end(fit.validate())
+        assert fit.total_steps == num_steps
 
 
 def test_without_validation_the_last_weights_are_kept(small: SmallFit):
@@ -96,11 +96,11 @@ def test_every_epoch_has_every_event_once(small: SmallFit, monkeypatch: pytest.M
     monkeypatch.setattr("mmtpp.expert.next_events.BLOCK_EVENTS", 150)
     blocks = EventBlocks.from_sequences(small.memory, alternating_sequences(7, 3), tick=TICK)
     assert [len(block) for block in blocks.blocks] == [2, 2, 2, 1]
-    order = BatchOrder(blocks, events_per_update=50, seed=0)
+    order = BatchOrder(blocks, events_per_step=50, seed=0)
     batches = order.batches(0)
     epochs = []
     for _ in range(2):
-        rows = [next(batches)[0].memory for _ in range(order.updates_per_epoch)]
+        rows = [next(batches)[0].memory for _ in range(order.steps_per_epoch)]
         assert all(40 <= len(part) <= 60 for part in rows)
         epochs.append(torch.cat(rows).numpy())
     expected = np.concatenate([events.memory.numpy() for events in blocks])
@@ -111,10 +111,10 @@ def test_every_epoch_has_every_event_once(small: SmallFit, monkeypatch: pytest.M
 
 
 def test_batches_continue_after_any_number(small: SmallFit):
-    order = BatchOrder(small.training, events_per_update=100, seed=0)
+    order = BatchOrder(small.training, events_per_step=100, seed=0)
     batches = order.batches(0)
     expected = [next(batches)[0].memory for _ in range(30)]
-    for first in (1, order.updates_per_epoch, 25):
+    for first in (1, order.steps_per_epoch, 25):
         events, _, size = next(order.batches(first))
         assert torch.equal(events.memory, expected[first])
         assert size == len(events)

@@ -29,14 +29,14 @@ def drawn(small: SmallFit) -> HawkesTargets:
 
 
 def _order(small: SmallFit, drawn: HawkesTargets | None) -> BatchOrder:
-    return BatchOrder(small.training, events_per_update=100, seed=0, drawn=drawn)
+    return BatchOrder(small.training, events_per_step=100, seed=0, drawn=drawn)
 
 
 def test_a_share_of_the_targets_is_drawn_anew_in_every_epoch(small: SmallFit, drawn):
     order = _order(small, drawn)
-    size = order.updates_per_epoch
+    size = order.steps_per_epoch
     real = [_targets(events) for events, _, _ in islice(_order(small, None).batches(0), 2 * size)]
-    drawing = order.batches(0, num_updates=10**9)  # the share does not fall yet
+    drawing = order.batches(0, num_steps=10**9)  # the share does not fall yet
     batches = [events for events, _, _ in islice(drawing, 2 * size)]
     is_kept = torch.cat(
         [(_targets(ours) == theirs).all(0) for ours, theirs in zip(batches, real, strict=True)]
@@ -51,8 +51,8 @@ def test_a_share_of_the_targets_is_drawn_anew_in_every_epoch(small: SmallFit, dr
 
 def test_the_share_falls_to_nothing(small: SmallFit, drawn):
     order = _order(small, drawn)
-    size = order.updates_per_epoch
-    batches = order.batches(0, num_updates=6 * size)
+    size = order.steps_per_epoch
+    batches = order.batches(0, num_steps=6 * size)
     real = _order(small, None).batches(0)
     numbers = []
     for ours, theirs in islice(zip(batches, real, strict=False), 5 * size):
@@ -65,14 +65,12 @@ def test_the_share_falls_to_nothing(small: SmallFit, drawn):
 
 
 def test_draws_depend_neither_on_ranks_nor_on_the_start(small: SmallFit, drawn):
-    whole = [events for events, _, _ in islice(_order(small, drawn).batches(0, num_updates=40), 30)]
-    later = [
-        events for events, _, _ in islice(_order(small, drawn).batches(17, num_updates=40), 13)
-    ]
+    whole = [events for events, _, _ in islice(_order(small, drawn).batches(0, num_steps=40), 30)]
+    later = [events for events, _, _ in islice(_order(small, drawn).batches(17, num_steps=40), 13)]
     for before, after in zip(whole[17:], later, strict=True):
         assert torch.equal(_targets(before), _targets(after))
     ranks = [
-        islice(_order(small, drawn).batches(0, rank, 2, num_updates=40), 30) for rank in range(2)
+        islice(_order(small, drawn).batches(0, rank, 2, num_steps=40), 30) for rank in range(2)
     ]
     for batch, (first, _, _), (second, _, _) in zip(whole, *ranks, strict=True):
         assert torch.equal(_targets(batch), torch.cat([_targets(first), _targets(second)], dim=1))

@@ -179,12 +179,12 @@ def test_futures_begin_with_the_image_of_the_last_event(expert: Expert):
 def test_a_resumed_training_has_the_same_weights():
     whole, part = _fit(), _fit()
     for _ in range(5):
-        part.run_update()
+        part.run_step()
     resumed = _fit()
     resumed.restore({"update": 5}, part.tensors())
     for _ in range(3):
-        resumed.run_update()
+        resumed.run_step()
     for _ in range(8):
-        whole.run_update()
+        whole.run_step()
     for name, tensor in whole.tensors().items():
         assert torch.equal(tensor, resumed.tensors()[name]), name

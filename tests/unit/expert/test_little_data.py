@@ -31,15 +31,15 @@ def _histories(sequences: list[ScoredSequence]) -> list[History]:
 
 
 def test_an_epoch_of_few_events_has_several_updates(small: SmallFit):
-    order = BatchOrder(small.training, events_per_update=1024, seed=0)
+    order = BatchOrder(small.training, events_per_step=1024, seed=0)
     assert order.events_per_epoch == 20 * 59
-    assert order.updates_per_epoch == 8
+    assert order.steps_per_epoch == 8
     sizes = [size for _, _, size in islice(order.batches(0), 8)]
     assert sum(sizes) == order.events_per_epoch
     tiny = EventBlocks.from_sequences(small.memory, alternating_sequences(3, 0), tick=TICK)
-    order = BatchOrder(tiny, events_per_update=1024, seed=0)
-    assert order.updates_per_epoch == 6  # 177 events, about 32 in an update
-    assert BatchOrder(small.training, events_per_update=59, seed=0).updates_per_epoch == 20
+    order = BatchOrder(tiny, events_per_step=1024, seed=0)
+    assert order.steps_per_epoch == 6  # 177 events, about 32 in an update
+    assert BatchOrder(small.training, events_per_step=59, seed=0).steps_per_epoch == 20
 
 
 def test_the_marginal_of_a_training_is_the_baseline(small: SmallFit):
@@ -72,7 +72,7 @@ def _finished(small: SmallFit, **changes: Any) -> dict[str, float]:
 
 
 def test_an_expert_that_learned_nothing_says_so(small: SmallFit, caplog: pytest.LogCaptureFixture):
-    metrics = _finished(small, num_networks=1, max_updates=1, learning_rate=1e-9)
+    metrics = _finished(small, num_networks=1, max_steps=1, learning_rate=1e-9)
     with caplog.at_level(logging.WARNING):
         warn_below_marginal(metrics, where="s3://bucket/store")
     [record] = caplog.records

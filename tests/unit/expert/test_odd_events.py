@@ -42,7 +42,7 @@ def test_losses_and_forecasts_are_finite(case: str):
     memory = MemorySettings.fit(past, tick=tick, seconds_per_unit=1.0)
     blocks = EventBlocks.from_sequences(memory, sequences, tick=tick)
     settings = replace(
-        SETTINGS, num_networks=1, width=8, num_components=4, epochs=60, events_per_update=1024
+        SETTINGS, num_networks=1, width=8, num_components=4, epochs=60, events_per_step=1024
     )
     fit = finish(ExpertFit(blocks, blocks, num_types=1, settings=settings))
     before = ExpertFit(blocks, blocks, num_types=1, settings=settings)

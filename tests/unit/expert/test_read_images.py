@@ -121,9 +121,9 @@ def settings_and_expert(tmp_path: Path) -> tuple[SequenceSettings, Expert]:
     small = replace(SETTINGS, num_networks=1, epochs=3)
     fit = ExpertFit(blocks, None, num_types=2, settings=small, reads_images=True)
     while not fit.is_finished:
-        fit.run_update()
+        fit.run_step()
         if fit.validation_is_due:
-            fit.validate()
+            fit.keep_or_end(fit.validate())
     return settings, Expert(memory, 1.0, tuple(fit.networks()), image_px=56)
 
 

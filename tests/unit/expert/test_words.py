@@ -33,7 +33,7 @@ SETTINGS = replace(
     width=16,
     num_components=8,
     epochs=12,
-    events_per_update=64,
+    events_per_step=64,
     dropout=0.1,
     memory_dropout=0.0,
     learning_rate=1e-2,
@@ -168,10 +168,10 @@ def test_without_words_every_weight_is_the_same():
 
 def test_a_resumed_training_has_the_same_weights(finished: ExpertFit):
     fit = _fit()
-    for _ in range(fit.num_updates + 7):  # into the second network
-        fit.run_update()
+    for _ in range(fit.num_steps + 7):  # into the second network
+        fit.run_step()
         if fit.validation_is_due:
-            fit.validate()
+            fit.keep_or_end(fit.validate())
     resumed = _fit()
     resumed.restore(asdict(fit.progress), fit.tensors())
     finish(resumed)
@@ -187,7 +187,7 @@ def test_ranks_share_a_batch_and_its_dropout():
 
     def run(fit: ExpertFit) -> None:
         for _ in range(3):
-            fit.run_update()
+            fit.run_step()
 
     threads = [threading.Thread(target=run, args=(fit,)) for fit in fits]
     for thread in threads:

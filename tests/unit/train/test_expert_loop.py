@@ -32,7 +32,7 @@ def test_validations_and_checkpoints_are_not_training(monkeypatch: pytest.Monkey
     progress_log = expert_loop._ProgressLog(tracker, every=2)  # pyright: ignore[reportArgumentType]
     for update, (validation_s, checkpoint_s) in enumerate([(3.0, 1.0), (0.0, 0.0)] * 2, start=1):
         clock.now += 2.0
-        fit = SimpleNamespace(total_updates=update)
+        fit = SimpleNamespace(total_steps=update)
         progress_log.add(fit, NetworkLosses(1.0, 0.5, 40))  # pyright: ignore[reportArgumentType]
         with progress_log.outside_training("validation"):
             clock.now += validation_s

@@ -47,7 +47,7 @@ def _expert_inputs(run_uri: str) -> ExpertInputs:
 
 def _save_expert(tensors: Tensors, run_uri: str) -> None:
     """Save a checkpoint of update 7."""
-    fit: Any = SimpleNamespace(total_updates=7, is_finished=False, tensors=tensors)
+    fit: Any = SimpleNamespace(total_steps=7, is_finished=False, tensors=tensors)
     expert_loop._save(fit, _expert_inputs(run_uri), 0, {})
 
 
