@@ -28,7 +28,7 @@ from benchmarks.quality.sets import data_sets
 from benchmarks.quality.trial import THREADS, batcher_of, open_store
 from mmtpp.core.events import Events
 from mmtpp.core.representation.branches import BranchedTokens, lay_out_branches
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template
 from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
@@ -46,9 +46,9 @@ TASKS = ("time", "type")
 FLOOR = 50.0
 
 
-def as_row(laid: BranchedTokens, num_events: int) -> Row:
+def as_row(laid: BranchedTokens, num_events: int) -> PackedRow:
     """One window as a row, without images."""
-    return Row.from_window(
+    return PackedRow.from_window(
         laid.tokens,
         np.zeros(num_events, dtype=np.int16),
         np.zeros((0, 56, 56, 3), dtype=np.uint8),
@@ -78,7 +78,9 @@ class Scorer:
     type_ids: torch.Tensor
     first_bytes: tuple[int, ...]
 
-    def seconds(self, events: Events, targets: list[int], *, whole: bool) -> tuple[float, Row]:
+    def seconds(
+        self, events: Events, targets: list[int], *, whole: bool
+    ) -> tuple[float, PackedRow]:
         """Seconds to score targets exactly, or to read their whole distributions; and the row."""
         first_bytes = self.first_bytes if whole else ()
         started = time.perf_counter()

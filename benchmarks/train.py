@@ -36,7 +36,7 @@ from benchmarks.stack import danmaku_folder, own_stack
 from benchmarks.watch import WorkerWatch
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
@@ -89,7 +89,7 @@ def configuration(max_tokens: int = 512) -> RunConfig:
     )
 
 
-def _rows(config: RunConfig, count: int) -> tuple[list[Row], Vocabulary]:
+def _rows(config: RunConfig, count: int) -> tuple[list[PackedRow], Vocabulary]:
     """The first packed rows of the training split."""
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
@@ -166,11 +166,11 @@ def step_times() -> tuple[list[float], list[float]]:
     parameters = list(bare.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.95), weight_decay=0.01)
 
-    def ours(step: int, rows: list[Row]) -> None:
+    def ours(step: int, rows: list[PackedRow]) -> None:
         label_weights = LabelWeights(config.training.loss_weights, config.tasks)
         train_step(StepContext(engine, batcher, label_weights, len(rows), seed=0), rows, step)
 
-    def plain(step: int, rows: list[Row]) -> None:
+    def plain(step: int, rows: list[PackedRow]) -> None:
         labels = sum(len(row.label_positions()) for row in rows)
         optimizer.param_groups[0]["lr"] = 1e-4 * lr_factor(
             step, num_steps=RUN_STEPS, warmup_fraction=0.1, final_fraction=0.03
@@ -185,7 +185,7 @@ def step_times() -> tuple[list[float], list[float]]:
 
 
 def _in_turn(
-    rows: list[Row], *works: Callable[[int, list[Row]], None]
+    rows: list[PackedRow], *works: Callable[[int, list[PackedRow]], None]
 ) -> tuple[list[float], list[float]]:
     """Seconds of the steps of two training loops, alternating on the same rows."""
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -212,11 +212,11 @@ def text_only(max_tokens: int) -> float:
     rows, vocabulary = _rows(config, STEPS * MICRO_BATCHES)
     label_weights = LabelWeights(config.training.loss_weights, config.tasks)
 
-    def build_step(*, runs_tower: bool) -> Callable[[int, list[Row]], None]:
+    def build_step(*, runs_tower: bool) -> Callable[[int, list[PackedRow]], None]:
         engine = _engine(config, vocabulary, trains_vision=runs_tower)
         batcher = _batcher(vocabulary, config, blank_frame=runs_tower)
 
-        def work(step: int, rows: list[Row]) -> None:
+        def work(step: int, rows: list[PackedRow]) -> None:
             train_step(StepContext(engine, batcher, label_weights, len(rows), seed=0), rows, step)
 
         return work

@@ -19,7 +19,7 @@ from benchmarks.gpu.rows import (
     make_row,
     split,
 )
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.model.cached_history import CachedHistory
 from mmtpp.model.event_model import EventModel
 
@@ -76,7 +76,9 @@ def run_checks(device: torch.device, *, is_tiny: bool) -> list[Check]:
 
 
 @torch.no_grad()
-def _nll(model: EventModel, row: Row, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+def _nll(
+    model: EventModel, row: PackedRow, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
     return model(build_batcher(dtype, device)(row))[0].double().cpu()
 
 

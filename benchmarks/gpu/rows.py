@@ -12,7 +12,7 @@ import torch
 
 from mmtpp.core.events import Events
 from mmtpp.core.representation.branches import BranchedTokens, lay_out_branches
-from mmtpp.core.representation.row import Branches, QuestionColumns, Row
+from mmtpp.core.representation.row import Branches, PackedRow, QuestionColumns
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
@@ -96,7 +96,7 @@ def make_events(size: int, seed: int) -> Events:
     )
 
 
-def make_row(sizes: list[int]) -> Row:
+def make_row(sizes: list[int]) -> PackedRow:
     """A row without branches: one window for each number of events."""
     parts = [TEMPLATE.write(make_events(size, seed)) for seed, size in enumerate(sizes)]
     tokens = np.array([len(part.ids) for part in parts])
@@ -114,13 +114,13 @@ def make_row(sizes: list[int]) -> Row:
     )
 
 
-def make_branched_row(size: int) -> Row:
+def make_branched_row(size: int) -> PackedRow:
     """A row of one window with questions about all its events."""
     laid = lay_out_branches(TEMPLATE, make_events(size, 7), range(1, size), tasks=TASKS)
     return _with_branches(laid, size)
 
 
-def make_long_row(max_tokens: int) -> Row:
+def make_long_row(max_tokens: int) -> PackedRow:
     """A row of windows that fill nearly ``max_tokens`` tokens."""
     size = max(4, max_tokens // 64)
     sizes: list[int] = []
@@ -131,7 +131,7 @@ def make_long_row(max_tokens: int) -> Row:
     return make_row(sizes or [size // 2])
 
 
-def append_tokens(row: Row, ids: np.ndarray) -> Row:
+def append_tokens(row: PackedRow, ids: np.ndarray) -> PackedRow:
     """A row of one window, followed by further tokens without labels."""
     size = len(ids)
     return replace(
@@ -144,7 +144,7 @@ def append_tokens(row: Row, ids: np.ndarray) -> Row:
     )
 
 
-def split(row: Row) -> list[Row]:
+def split(row: PackedRow) -> list[PackedRow]:
     """The windows of a row without branches as separate rows."""
     is_pad = row.input_ids == VOCABULARY.special("<|image_pad|>")
     starts = np.flatnonzero(np.diff(row.segment, prepend=-1, append=-1))
@@ -153,7 +153,7 @@ def split(row: Row) -> list[Row]:
     for start, end in pairwise(starts.tolist()):
         inside = slice(start, end)
         rows.append(
-            Row(
+            PackedRow(
                 sample_id=0,
                 input_ids=row.input_ids[inside],
                 modality=row.modality[inside],
@@ -169,11 +169,11 @@ def split(row: Row) -> list[Row]:
     return rows
 
 
-def _row(parts: list, *, segment: np.ndarray, event: np.ndarray, num_events: int) -> Row:
+def _row(parts: list, *, segment: np.ndarray, event: np.ndarray, num_events: int) -> PackedRow:
     frames = np.random.default_rng(0).integers(
         0, 256, (NUM_FRAMES, IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8
     )
-    return Row(
+    return PackedRow(
         sample_id=0,
         input_ids=np.concatenate([part.ids for part in parts]),
         modality=np.concatenate([part.modality for part in parts]),
@@ -187,7 +187,7 @@ def _row(parts: list, *, segment: np.ndarray, event: np.ndarray, num_events: int
     )
 
 
-def _with_branches(laid: BranchedTokens, size: int) -> Row:
+def _with_branches(laid: BranchedTokens, size: int) -> PackedRow:
     row = _row(
         [laid.tokens],
         segment=np.zeros(len(laid.tokens.ids), dtype=np.int32),

@@ -36,7 +36,7 @@ from benchmarks.pretrained.trial import LORA_ALPHA, LORA_RANK
 from benchmarks.quality.trial import Samples, batcher_of, open_store, start_engine, start_training
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.supervision import AllTokens
 from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
@@ -50,7 +50,7 @@ RESULT = Path(__file__).with_name("speed.md")
 CPU = torch.device("cpu")
 MAX_RATIO, MIN_MFU = 1.1, 0.5
 LEARNING_RATE = 1e-4
-Loop = Callable[[Row], None]
+Loop = Callable[[PackedRow], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Size:
     threads: int = 2
 
 
-def long_rows(config: RunConfig, count: int) -> tuple[list[Row], Vocabulary]:
+def long_rows(config: RunConfig, count: int) -> tuple[list[PackedRow], Vocabulary]:
     """Rows of one window each, so that a loop without packing reads the same tokens."""
     manifest, vocabulary = open_store(config)
     settings = sample_settings(
@@ -106,7 +106,7 @@ def our_loop(config: RunConfig, base: Path, vocabulary: Vocabulary) -> Loop:
     context = start_training(config, build_model(base, vocabulary), precision="bfloat16")
     steps = iter(range(sys.maxsize))
 
-    def work(row: Row) -> None:
+    def work(row: PackedRow) -> None:
         train_step(context, [row], next(steps))
 
     return work
@@ -117,7 +117,7 @@ def bare_loop(config: RunConfig, base: Path, vocabulary: Vocabulary) -> Loop:
     model, batcher = build_model(base, vocabulary), batcher_of(config, vocabulary)
     update = _update_of(model)
 
-    def work(row: Row) -> None:
+    def work(row: PackedRow) -> None:
         nll, _ = model(batcher(row))
         update(nll.sum() / len(nll))
 
@@ -140,7 +140,7 @@ def transformers_loop(base: Path, vocabulary: Vocabulary, *, compiled: bool) -> 
     forward = torch.compile(model) if compiled else model
     update = _update_of(model)
 
-    def work(row: Row) -> None:
+    def work(row: PackedRow) -> None:
         ids = torch.from_numpy(row.input_ids.astype(np.int64))[None]
         logits = forward(input_ids=ids, use_cache=False).logits[0, :-1]
         update(functional.cross_entropy(logits.float(), ids[0, 1:]))
@@ -162,7 +162,9 @@ def _update_of(model: torch.nn.Module) -> Callable[[torch.Tensor], None]:
     return update
 
 
-def time_in_turn(loops: dict[str, Loop], rows: list[Row], size: Size) -> dict[str, list[float]]:
+def time_in_turn(
+    loops: dict[str, Loop], rows: list[PackedRow], size: Size
+) -> dict[str, list[float]]:
     """Seconds of the timed steps of each loop; the loops take turns on the same rows."""
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for row in rows:
@@ -222,7 +224,7 @@ def measure(transcripts: Path, base: Path, work: Path, size: Size) -> tuple[str,
 
 
 def _report(
-    seconds: dict[str, list[float]], rows: list[Row], mfu: float, peak: float, source: str
+    seconds: dict[str, list[float]], rows: list[PackedRow], mfu: float, peak: float, source: str
 ) -> tuple[str, list[str]]:
     ratio = _median_ratio(seconds["ours"], seconds["bare"])
     floors = {

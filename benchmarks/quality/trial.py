@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.representation.row import HISTORY, Row
+from mmtpp.core.representation.row import HISTORY, PackedRow
 from mmtpp.core.representation.supervision import EveryEvent, Supervision
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.sample_order import samples_of_step
@@ -89,8 +89,8 @@ class Samples:
         """One sample as a row of ``assemble.ROW_SCHEMA``."""
         return self.assembler(self.table.slice(index, 1))
 
-    def row(self, index: int) -> Row:
-        """One sample as a ``Row``."""
+    def row(self, index: int) -> PackedRow:
+        """One sample as a ``PackedRow``."""
         return row_from_arrow(self.assembled(index), 0, image_px=self.settings.image_px)
 
 
@@ -258,7 +258,7 @@ def forecast(
     return pa.concat_tables(tables)
 
 
-def _with_one_target(row: Row, seed: int) -> Row:
+def _with_one_target(row: PackedRow, seed: int) -> PackedRow:
     """Keep only the labels of one event per window."""
     assert row.branches is not None
     in_branch = row.branches.branch != HISTORY

@@ -11,7 +11,7 @@ from mmtpp.core.events import Events, EventSequence
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.representation.branches import branch_costs, lay_out_branches
 from mmtpp.core.representation.compression import compress
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template
 from mmtpp.core.representation.text_truncation import (
     cut_with_truncation,
@@ -64,7 +64,7 @@ class HistoryReader:
         laid = lay_out_branches(
             template, seen, [len(seen)], tasks=self._tasks, first_bytes=grid.first_bytes
         )
-        row = Row.from_window(
+        row = PackedRow.from_window(
             laid.tokens,
             seen.types,
             load_shown_images(sequence, laid.tokens, image_px=config.template.image_px),

@@ -12,7 +12,7 @@ from mmtpp.data.store.images import load_image
 def load_shown_images(
     sequence: EventSequence, tokens: Tokens, *, image_px: int
 ) -> NDArray[np.uint8]:
-    """Load the distinct images of a window, in the order that ``Row.from_window`` expects.
+    """Load the distinct images of a window, in the order that ``PackedRow.from_window`` expects.
 
     Args:
         sequence: The events of ``tokenise_sequences``, with the names of their images.

@@ -9,7 +9,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.events import EventSequence
 from mmtpp.core.past.event_memory import MemorySettings, memory_rows
 from mmtpp.core.past.past_events import PastEvents
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.template import Template
 from mmtpp.core.representation.text_truncation import truncate_texts
@@ -28,7 +28,7 @@ class SoftHistory:
         past: All events, with codes of types.
     """
 
-    row: Row
+    row: PackedRow
     past: PastEvents
 
 
@@ -63,7 +63,7 @@ def read_soft_history(
     past = PastEvents.from_sequence(sequence.times, sequence.types, lengths)
     rows, _ = memory_rows(memory, past)
     tokens = template.write(seen)
-    row = Row.from_window(
+    row = PackedRow.from_window(
         tokens,
         seen.types,
         load_shown_images(sequence, tokens, image_px=config.template.image_px),

@@ -7,9 +7,8 @@ from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.inference.mixture_checks import check_clock, load_mixed_expert
 from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.description import ModelDescription, describe_model
-from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.model.folder import check_vocabularies
 from mmtpp.model.record import check_template
-from mmtpp.model.vocabulary import check_same_vocabulary
 
 
 def check_model(config: RunConfig, store: PreparedStore) -> ModelDescription:
@@ -24,8 +23,7 @@ def check_model(config: RunConfig, store: PreparedStore) -> ModelDescription:
     """
     model, manifest = config.model, store.manifest
     check_backbone(model, config.template)
-    for uri in filter(None, (model.path, model.adapter)):
-        check_same_vocabulary(load_model_vocabulary(uri).hash, store.vocabulary.hash, where=uri)
+    check_vocabularies((model.path, model.adapter), store.vocabulary)
     description = describe_model(model.path, model.adapter)
     if description.uri:
         check_template(config.sample_sections, description.uri, to_train=False)

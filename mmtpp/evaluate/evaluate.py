@@ -36,8 +36,8 @@ def evaluate(config: RunConfig) -> dict[str, object]:
         - ``note``, where there are too few sequences for confidence intervals;
         - ``events`` and ``events_uri``: number of events whose likelihood was scored, and their
           table; absent if the model was fine-tuned on answers alone;
-        - ``targets`` and ``targets_uri``: number of events that were forecast, and their table,
-          if the model was fine-tuned to forecast;
+        - ``targets`` and ``targets_uri``: number of events that were forecast, their table,
+          and ``report_uri``, the page of the report, if the model was fine-tuned to forecast;
         - ``answers`` and ``answers_uri``: number of answers to questions in words, and their table,
           if the model was fine-tuned on such questions.
 

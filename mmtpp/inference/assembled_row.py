@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class AssembledRow:
         windows: Windows of the sample, each a row of ``plan.WINDOW_SCHEMA``.
     """
 
-    row: Row
+    row: PackedRow
     table: pa.Table
     windows: Sequence[Mapping[str, Any]] = ()
 

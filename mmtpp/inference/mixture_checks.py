@@ -7,9 +7,9 @@ from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.model_kind import ModelKind
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
 from mmtpp.model.description import ModelDescription, describe_model
-from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.model.folder import check_vocabularies
 from mmtpp.model.record import EventDescription, TrainedTasks
-from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
+from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def check_expert(
     Raises:
         ModelError: The folder holds no expert, or its types, time unit or vocabulary differ.
     """
-    check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)
+    check_vocabularies([uri], vocabulary)
     expert = describe_model(uri)
     if expert.trained_tasks is None or expert.kind != ModelKind.EXPERT:
         raise ModelError(

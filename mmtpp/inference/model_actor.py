@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -51,7 +51,7 @@ class ModelActor(ABC):
     def process(self, sample: AssembledRow) -> pa.Table:
         """The rows of one sample; all samples have the same schema."""
 
-    def history_batch(self, row: Row, question: int, *, with_question: bool = False) -> Batch:
+    def history_batch(self, row: PackedRow, question: int, *, with_question: bool = False) -> Batch:
         """The events that a question may see, as a batch on the model's device.
 
         Args:

@@ -13,7 +13,9 @@ from mmtpp.core.representation.compression import compress
 from mmtpp.core.split import SPLITS
 from mmtpp.core.times.durations import TimeScale, axis_ticks, format_duration, typical_unit
 from mmtpp.data.from_config import compression_of
-from mmtpp.evaluate.report.style import (
+from mmtpp.inspect.dataset import DataSet
+from mmtpp.inspect.measure import QUANTILES, Report
+from mmtpp.pages.page_style import (
     BLUE,
     COLORS,
     GREY,
@@ -23,8 +25,6 @@ from mmtpp.evaluate.report.style import (
     log_axis,
     shorten,
 )
-from mmtpp.inspect.dataset import DataSet
-from mmtpp.inspect.measure import QUANTILES, Report
 
 DRAWN_EVENTS = 200
 MAX_BARS = 24

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME
 from mmtpp.core.representation.positions import branched_positions, mrope_positions
-from mmtpp.core.representation.row import Block, Row
+from mmtpp.core.representation.row import Block, PackedRow
 from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.time_smoothing import TimeSmoothing
 from mmtpp.model.attention import AttentionBlock, Segments
@@ -130,7 +130,7 @@ class Batcher:
         self._blank_frame = blank_frame
         self._image_format = image_format or QWEN2_5_VL_IMAGES
 
-    def __call__(self, row: Row) -> Batch:
+    def __call__(self, row: PackedRow) -> Batch:
         """Convert a row to tensors."""
         is_pad = row.input_ids == self._image_pad
         frames = row.frames
@@ -171,7 +171,7 @@ class Batcher:
             soft=None if row.soft is None else self._soft(row, row.soft),
         )
 
-    def _soft(self, row: Row, soft: SoftTokens) -> SoftBatch:
+    def _soft(self, row: PackedRow, soft: SoftTokens) -> SoftBatch:
         frame = np.full(len(soft), NO_FRAME, dtype=np.int32)
         frame[soft.has_image] = row.image_frame
         intervals = soft.intervals.astype(np.float32)
@@ -184,11 +184,11 @@ class Batcher:
             frame=self._tensor(frame),
         )
 
-    def spread(self, row: Row, smoothing: TimeSmoothing) -> SpreadLabels:
+    def spread(self, row: PackedRow, smoothing: TimeSmoothing) -> SpreadLabels:
         """Spread the labels of a row that the smoothing selects.
 
         Args:
-            row: Row with labels.
+            row: PackedRow with labels.
             smoothing: Smoothing of the time codes.
         """
         smoothed, weights = smoothing(row)

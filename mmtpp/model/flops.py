@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mmtpp.compat.deepspeed_hooks import full_shape
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.processor import image_side
 
@@ -86,7 +86,7 @@ class FlopCounter:
             + (6 if trained else 2) * 2 * parts.width * parts.pairs
         )
 
-    def __call__(self, row: Row) -> RowFlops:
+    def __call__(self, row: PackedRow) -> RowFlops:
         """Count the operations of a row."""
         lengths = np.bincount(row.segment).astype(np.float64)
         pairs = float((lengths**2).sum()) / 2

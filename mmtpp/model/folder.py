@@ -1,11 +1,11 @@
 """Read model folders by URI: a local folder directly, a remote folder through a local copy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
+from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.hub import download_model, is_hub
 from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.node_copy import node_copy
@@ -61,3 +61,18 @@ def load_model_vocabulary(model_uri: str) -> Vocabulary:
             "wrong; the URI of a model on the Hugging Face Hub is hf://OWNER/NAME",
         )
     return Vocabulary(read_bytes(join(folder, TOKENIZER_FILE)).decode())
+
+
+def check_vocabularies(model_uris: Iterable[str], vocabulary: Vocabulary) -> None:
+    """Check that models have the vocabulary of a store.
+
+    Args:
+        model_uris: Folders of a base model and its adapter; empty ones are left out.
+        vocabulary: Vocabulary of the store.
+
+    Raises:
+        ModelError: A folder holds no model, or its vocabulary differs.
+        StorageError: A folder cannot be reached.
+    """
+    for uri in filter(None, model_uris):
+        check_same_vocabulary(load_model_vocabulary(uri).hash, vocabulary.hash, where=uri)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.model.backbones.family import Family
 from mmtpp.model.backbones.registry import family_of
@@ -107,7 +107,7 @@ def _build_probe(family: Family, vocabulary: Vocabulary, dtype: torch.dtype) -> 
     frames = rng.integers(0, 256, (1, PROBE_PX, PROBE_PX, 3), dtype=np.uint8)
     num_images = int(image_format is not None)
     return batcher(
-        Row(
+        PackedRow(
             sample_id=0,
             input_ids=input_ids,
             modality=np.where(is_pad, Modality.MASKED, Modality.TEXT).astype(np.uint8),

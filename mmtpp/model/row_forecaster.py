@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.tasks import TASKS
 from mmtpp.core.representation.tokens import Modality, TokenIds
 from mmtpp.model.batch import Batch
@@ -109,11 +109,11 @@ class RowForecaster:
         self._byte_of = {token: byte for byte, token in enumerate(token_ids.byte_ids)}
 
     @torch.inference_mode()
-    def __call__(self, row: Row, batch: Batch) -> RowForecasts:
+    def __call__(self, row: PackedRow, batch: Batch) -> RowForecasts:
         """Forecast the questions of a row.
 
         Args:
-            row: Row with questions.
+            row: PackedRow with questions.
             batch: Tensors of the same row.
         """
         assert row.questions is not None
@@ -127,7 +127,7 @@ class RowForecaster:
             qa=self._text(row, hidden_TD, "qa") if TASKS["qa"] in tasks else None,
         )
 
-    def _time(self, row: Row, hidden_TD: torch.Tensor) -> TimeForecasts:
+    def _time(self, row: PackedRow, hidden_TD: torch.Tensor) -> TimeForecasts:
         positions, event = _questions_of_task(row, "time")
         assert row.questions is not None
         expansion = row.questions.expansion[row.questions.task == TASKS["time"]]
@@ -153,7 +153,7 @@ class RowForecaster:
         return TimeForecasts(event, intervals, greedy, self._code_nll(row, hidden_TD, first, event))
 
     def _code_nll(
-        self, row: Row, hidden_TD: torch.Tensor, first: FloatArray, event: NDArray[np.int32]
+        self, row: PackedRow, hidden_TD: torch.Tensor, first: FloatArray, event: NDArray[np.int32]
     ) -> FloatArray:
         """(Q,) nats of the true time codes, each byte normalised among the valid bytes."""
         assert row.branches is not None
@@ -175,11 +175,11 @@ class RowForecaster:
         nll[answered] -= chosen.sum(axis=1)
         return nll
 
-    def _type(self, row: Row, hidden_TD: torch.Tensor, task: str) -> TypeForecasts:
+    def _type(self, row: PackedRow, hidden_TD: torch.Tensor, task: str) -> TypeForecasts:
         positions, event = _questions_of_task(row, task)
         return TypeForecasts(event, self._log_probabilities(hidden_TD, positions, self._type_ids))
 
-    def _text(self, row: Row, hidden_TD: torch.Tensor, task: str) -> TextLikelihoods:
+    def _text(self, row: PackedRow, hidden_TD: torch.Tensor, task: str) -> TextLikelihoods:
         positions, event = _questions_of_task(row, task)
         assert row.branches is not None
         labels = np.flatnonzero((row.branches.task == TASKS[task]) & row.may_be_label)
@@ -204,7 +204,7 @@ class RowForecaster:
         return self._model.head.choose(hidden_TD[index], ids).double().cpu().numpy()
 
 
-def _questions_of_task(row: Row, task: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _questions_of_task(row: PackedRow, task: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Last positions of a task's questions, and the events that the questions are about."""
     assert row.questions is not None
     is_of_task = row.questions.task == TASKS[task]

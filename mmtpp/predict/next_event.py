@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from mmtpp.config.schema import PredictionSection
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.past.past_events import PastEvents
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.future_partner import ExpertPartner
@@ -209,7 +209,7 @@ class SeenEvents:
     """
 
     sequence_id: str
-    row: Row
+    row: PackedRow
     num_events: int
     times: FloatArray
     past: PastEvents | None = None
@@ -303,7 +303,7 @@ class NextEventForecaster:
         codes = self._settings.trained_tasks.type_codes
         return ExpertPartner(self._gated, seen.past, codes, num_futures)
 
-    def _text(self, row: Row, interval: FloatArray) -> str:
+    def _text(self, row: PackedRow, interval: FloatArray) -> str:
         """Write the text of the next event, without an image.
 
         Args:

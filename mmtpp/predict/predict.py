@@ -26,9 +26,8 @@ from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.inference.mixture_checks import load_mixed_expert
 from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.description import ModelDescription, describe_model
-from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.model.folder import check_vocabularies, load_model_vocabulary
 from mmtpp.model.record import TrainedTasks, check_template
-from mmtpp.model.vocabulary import check_same_vocabulary
 from mmtpp.predict.forecast_files import write_forecasts
 from mmtpp.predict.forecast_tables import forecast_tables
 from mmtpp.predict.rejections import Rejections
@@ -46,7 +45,8 @@ def predict(config: RunConfig) -> dict[str, object]:
     Returns:
         ``forecasts``, the number of forecasts, and ``forecasts_uri``, the folder of their files;
         ``events_read``, ``events_kept`` and ``events_rejected`` with ``rejected_by_cause``, as
-        ``prepare`` reports them; the sequences whose newest event was rejected, which the column
+        ``prepare`` reports them; ``store_uri``, the store that was read; the counts of texts that
+        were shortened or omitted; the sequences whose newest event was rejected, which the column
         ``newest_event_rejected`` marks; and the sequences without any event, which have no
         forecast.
 
@@ -124,8 +124,7 @@ def _load_store(config: RunConfig, model: ModelDescription) -> PreparedStore:
     store = load_store(config.store.uri)
     if model.trained_tasks is not None:
         model.trained_tasks.check(store.manifest, where=store.uri)
-    for uri in filter(None, (config.model.path, config.model.adapter)):
-        check_same_vocabulary(load_model_vocabulary(uri).hash, store.vocabulary.hash, where=uri)
+    check_vocabularies((config.model.path, config.model.adapter), store.vocabulary)
     if config.model.expert:
         load_mixed_expert(config.model, model, store.manifest, store.vocabulary, where=store.uri)
     return store

@@ -86,7 +86,7 @@ class SoftModel(EventModel):
 
         Returns:
             nll: (2 N,) float32, for each label the nats of the interval's density and of the type
-                given the interval, ``Row.likelihood_modalities``.
+                given the interval, ``PackedRow.likelihood_modalities``.
             best_type: (2 N,) int64, index into ``type_codes`` of the most likely type at each
                 label, the same for both of its likelihoods; None without ``type_ids``.
         """

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray.train
 
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.runtime.logs import start_logging
 from mmtpp.train.checkpoint import TrainingProgress, save_checkpoint
@@ -85,7 +85,7 @@ def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _next_rows(worker: Worker, step: int) -> list[Row]:
+def _next_rows(worker: Worker, step: int) -> list[PackedRow]:
     worker.watchdog.record_position(step, Stage.WAITING_FOR_DATA, "waiting for data")
     with worker.telemetry.waiting_for_data():
         rows = [next(worker.rows) for _ in range(worker.rows_per_step)]
@@ -93,7 +93,7 @@ def _next_rows(worker: Worker, step: int) -> list[Row]:
     return rows
 
 
-def _count_step(worker: Worker, rows: Sequence[Row], report: StepReport) -> None:
+def _count_step(worker: Worker, rows: Sequence[PackedRow], report: StepReport) -> None:
     row_flops = sum(worker.flop_counter(row).total for row in rows)
     flops = worker.engine.num_gradient_passes * row_flops
     worker.telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()), flops)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmtpp.config.schema import LossWeights, TaskWeights, TrainingSection
 from mmtpp.core.errors import ConfigError, NonFiniteLossError
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.tasks import HISTORY_TASK, TASKS
 from mmtpp.core.representation.time_smoothing import TimeSmoothing
 from mmtpp.core.representation.tokens import Modality
@@ -41,7 +41,7 @@ class LabelWeights:
             self._task[task] = getattr(tasks, name)
         self._sections = {"training.loss_weights": modalities, "tasks": tasks}
 
-    def __call__(self, row: Row) -> FloatArray:
+    def __call__(self, row: PackedRow) -> FloatArray:
         """(N,) weights of the labels of a row."""
         weights = self._modality[row.likelihood_modalities()]
         if row.branches is None:
@@ -117,7 +117,7 @@ class StepReport:
 
 def train_step(
     context: StepContext,
-    rows: Sequence[Row],
+    rows: Sequence[PackedRow],
     step: int,
     *,
     on_micro_batch: Callable[[int], None] = lambda _index: None,
@@ -181,7 +181,7 @@ def train_step(
 
 
 def _sum_weights_and_tokens(
-    rows: Sequence[Row], label_weights: Sequence[FloatArray], device: torch.device
+    rows: Sequence[PackedRow], label_weights: Sequence[FloatArray], device: torch.device
 ) -> tuple[float, int]:
     """Sum of the label weights and number of tokens of the step, over all ranks."""
     sums = [
@@ -195,15 +195,15 @@ def _sum_weights_and_tokens(
 
 
 def _pad_rows(
-    rows: Sequence[Row], label_weights: Sequence[FloatArray], num_micro_batches: int
-) -> list[tuple[Row, FloatArray]]:
+    rows: Sequence[PackedRow], label_weights: Sequence[FloatArray], num_micro_batches: int
+) -> list[tuple[PackedRow, FloatArray]]:
     """Rows of the micro-batches with their label weights; padding is the last row at no weight."""
     padding = (rows[-1], np.zeros_like(label_weights[-1]))
     num_missing = num_micro_batches - len(rows)
     return [*zip(rows, label_weights, strict=True), *[padding] * num_missing]
 
 
-def _label_losses(context: StepContext, row: Row, step: int) -> torch.Tensor:
+def _label_losses(context: StepContext, row: PackedRow, step: int) -> torch.Tensor:
     """(N,) negative log-likelihoods of the labels of a row."""
     # Dropout is a function of sample and step: a resumed run repeats it exactly.
     torch.manual_seed(seed_from("dropout", context.seed, step, row.sample_id) % 2**63)
@@ -214,7 +214,9 @@ def _label_losses(context: StepContext, row: Row, step: int) -> torch.Tensor:
     return nll_N
 
 
-def _sum_losses(nll: list[torch.Tensor], rows: Sequence[Row], device: torch.device) -> LossSums:
+def _sum_losses(
+    nll: list[torch.Tensor], rows: Sequence[PackedRow], device: torch.device
+) -> LossSums:
     """Losses by modality over all ranks; waits for the device."""
     modalities = [row.likelihood_modalities() for row in rows]
     losses = LossSums.from_labels(torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities))

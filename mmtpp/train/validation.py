@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.forecasting.event_scores import score_events
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.tasks import TASKS
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.training.loss_sums import LossSums
@@ -118,7 +118,7 @@ def _check_targets(worker: Worker, num_labels: int) -> None:
     )
 
 
-def _rows(worker: Worker) -> Iterator[tuple[Row, bool]]:
+def _rows(worker: Worker) -> Iterator[tuple[PackedRow, bool]]:
     """Validation rows of this rank, and whether each is counted.
 
     Ranks with fewer rows repeat rows that are not counted, to make the same number of forward
@@ -149,7 +149,7 @@ def _event_metrics(sums: EventSums, *, whole_events: bool) -> dict[str, float]:
 
 
 def _score_sequence(
-    row: Row, nll: NDArray[np.float64], best_types: NDArray[np.integer]
+    row: PackedRow, nll: NDArray[np.float64], best_types: NDArray[np.integer]
 ) -> EventSums:
     """Stage 1: sums over the target events."""
     scores = score_events(nll, row.likelihood_modalities(), row.likelihood_events(), best_types)
@@ -167,7 +167,7 @@ def _score_sequence(
 
 
 def _score_answers(
-    row: Row, nll: NDArray[np.float64], best_types: NDArray[np.integer]
+    row: PackedRow, nll: NDArray[np.float64], best_types: NDArray[np.integer]
 ) -> EventSums:
     """Stage 2: sums over the answers to questions about times and types.
 

@@ -15,7 +15,7 @@ from ray.train import Checkpoint
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig, TaskWeights, TrainingSection
 from mmtpp.core.errors import StorageError
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.training.sample_order import num_micro_batches, share_of_rank
 from mmtpp.core.training.training_metrics import TRAINED_PARAMETERS
 from mmtpp.data.samples.feed import iter_rows, rank_samples
@@ -86,7 +86,7 @@ class Worker:
     plan: Plan
     progress: TrainingProgress
     constant_metrics: dict[str, float]
-    rows: Iterator[Row]
+    rows: Iterator[PackedRow]
     rows_per_step: int
     step_context: StepContext
     flop_counter: FlopCounter
@@ -234,7 +234,7 @@ def _rows_of_rank(
     vocabulary: Vocabulary,
     group: RankGroup,
     first_step: int,
-) -> Iterator[Row]:
+) -> Iterator[PackedRow]:
     samples = rank_samples(
         plan,
         seed=training.seed,

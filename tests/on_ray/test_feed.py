@@ -11,7 +11,7 @@ from ray.train import TrainingFailedError
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
@@ -102,8 +102,8 @@ def test_rows_are_assembled_while_workers_hold_all_cpus(plan):
         remove_placement_group(held)
 
 
-def _same(first: Row, second: Row) -> bool:
-    names = [name for name in Row.__slots__ if name != "sample_id"]
+def _same(first: PackedRow, second: PackedRow) -> bool:
+    names = [name for name in PackedRow.__slots__ if name != "sample_id"]
     return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in names)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmtpp.core.events import Events
 from mmtpp.core.representation.branches import BranchedTokens
-from mmtpp.core.representation.row import HISTORY, Branches, Row
+from mmtpp.core.representation.row import HISTORY, Branches, PackedRow
 from mmtpp.core.representation.tokens import Modality
 from tests.parity.tiny import CELLS, IMAGE_PX, tiny_vocabulary
 
@@ -29,12 +29,12 @@ def events_of(size: int, seed: int) -> Events:
     )
 
 
-def row_of(parts: list[BranchedTokens]) -> Row:
+def row_of(parts: list[BranchedTokens]) -> PackedRow:
     """The windows as segments of one row."""
     sizes = [len(part.tokens.ids) for part in parts]
     ids = np.concatenate([part.tokens.ids for part in parts])
     rng = np.random.default_rng(0)
-    return Row(
+    return PackedRow(
         sample_id=0,
         input_ids=ids,
         modality=np.concatenate([part.tokens.modality for part in parts]),
@@ -54,7 +54,7 @@ def row_of(parts: list[BranchedTokens]) -> Row:
     )
 
 
-def row_alone(row: Row, tokens: np.ndarray) -> Row:
+def row_alone(row: PackedRow, tokens: np.ndarray) -> PackedRow:
     """A row without branches from some tokens of a row, with the images among these tokens."""
     pads = row.modality == Modality.MASKED
     first = pads & (row.input_ids == VOCABULARY.special("<|image_pad|>"))

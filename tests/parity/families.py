@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from transformers import Qwen2VLImageProcessorPil
 
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.model.backbones.registry import FAMILIES
 from mmtpp.model.base_folder import load_base, save_base
 from mmtpp.model.own_rows import own_rows_of
@@ -148,7 +148,7 @@ def with_all_rows(model: Any) -> Any:
     return plain.eval()
 
 
-def nll_of_transformers(model: Any, row: Row) -> torch.Tensor:
+def nll_of_transformers(model: Any, row: PackedRow) -> torch.Tensor:
     """(N,) nats of a row's labels by transformers' own forward, segment by segment.
 
     Image pads are no labels.
@@ -163,7 +163,7 @@ def nll_of_transformers(model: Any, row: Row) -> torch.Tensor:
     return torch.cat(nll)
 
 
-def images_of(model: Any, row: Row) -> dict[str, torch.Tensor]:
+def images_of(model: Any, row: PackedRow) -> dict[str, torch.Tensor]:
     """Arguments of transformers for the images of a row, from transformers' own processor."""
     vision = model.config.vision_config
     side = IMAGE_PX // 28 * vision.patch_size * vision.spatial_merge_size
@@ -184,7 +184,7 @@ def images_of(model: Any, row: Row) -> dict[str, torch.Tensor]:
     return {**images, "mm_token_type_ids": kinds}
 
 
-def mixed_row(vocabulary: Vocabulary, lengths: list[int], *, seed: int) -> Row:
+def mixed_row(vocabulary: Vocabulary, lengths: list[int], *, seed: int) -> PackedRow:
     """A row of text tokens and added tokens, without image pads."""
     row = random_row(vocabulary, lengths, seed=seed, images=False)
     image_pad = vocabulary.special("<|image_pad|>")

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmtpp.config.schema import ModelSection, TemplateSection
 from mmtpp.core.errors import ModelError
 from mmtpp.core.representation.branches import lay_out_branches
-from mmtpp.core.representation.row import HISTORY, Row
+from mmtpp.core.representation.row import HISTORY, PackedRow
 from mmtpp.core.representation.tasks import EVENT_TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.backbones.registry import FAMILIES, check_backbone, family_of_folder
@@ -52,7 +52,7 @@ TOLERANCE = {"rtol": 0, "atol": 1e-4}
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
-def _row(case: Case, lengths: list[int], seed: int = 1) -> Row:
+def _row(case: Case, lengths: list[int], seed: int = 1) -> PackedRow:
     return mixed_row(case.vocabulary, lengths, seed=seed)
 
 
@@ -81,7 +81,7 @@ def _trained(case: Case, base: Path, *, rank: int) -> EventModel:
     return model.eval()
 
 
-def _nll(model: Any, case: Case, row: Row) -> torch.Tensor:
+def _nll(model: Any, case: Case, row: PackedRow) -> torch.Tensor:
     with torch.no_grad():
         return model(_batcher(case)(row))[0]
 

@@ -9,7 +9,7 @@ import torch
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.branches import lay_out_branches
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.core.representation.timecode import encode_intervals
@@ -26,7 +26,7 @@ CODES = [0, 3, 5, 8]
 TYPE_IDS = VOCABULARY.type_ids(CODES)
 
 
-def _log_probabilities(model: EventModel, row: Row, tokens: np.ndarray) -> np.ndarray:
+def _log_probabilities(model: EventModel, row: PackedRow, tokens: np.ndarray) -> np.ndarray:
     """(V,) log-probabilities after these tokens, computed by the head of Hugging Face."""
     with torch.no_grad():
         hidden = model.hidden(batcher(VOCABULARY)(row_alone(row, tokens)))[-1]

@@ -11,7 +11,7 @@ from mmtpp.core.errors import DataError, ModelError
 from mmtpp.core.events import NO_FRAME, Events, intervals_from_times
 from mmtpp.core.past.event_memory import MemorySettings, memory_rows
 from mmtpp.core.past.past_events import PastEvents
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.soft_tokens import SoftTokens, shorten_texts
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel, load_event_model, save_trained
@@ -57,7 +57,7 @@ TEMPLATE = Template(
 )
 
 
-def make_row(times: np.ndarray, events: Events, start: int = 0, frames: int = 0) -> Row:
+def make_row(times: np.ndarray, events: Events, start: int = 0, frames: int = 0) -> PackedRow:
     """Row of the events from ``start`` on, with random frames where the events have some."""
     seen = events.slice(start, len(events))
     tokens = TEMPLATE.write(seen)
@@ -66,10 +66,10 @@ def make_row(times: np.ndarray, events: Events, start: int = 0, frames: int = 0)
     soft = SoftTokens.from_events(memory_rows(MEMORY, past)[0][start:], seen, shown)
     pixels = np.random.default_rng(5).integers(0, 256, (frames, IMAGE_PX, IMAGE_PX, 3), np.uint8)
     may_be_label = np.ones(len(seen), dtype=np.bool_)
-    return Row.from_window(tokens, seen.types, pixels, may_be_label=may_be_label, soft=soft)
+    return PackedRow.from_window(tokens, seen.types, pixels, may_be_label=may_be_label, soft=soft)
 
 
-def join(first: Row, second: Row) -> Row:
+def join(first: PackedRow, second: PackedRow) -> PackedRow:
     """The rows as two segments of one row; only their texts and memory, no images."""
     assert first.soft is not None
     assert second.soft is not None
@@ -111,7 +111,7 @@ def random_heads(model: SoftModel) -> SoftModel:
     return model.eval()
 
 
-def nll(model: SoftModel, row: Row) -> np.ndarray:
+def nll(model: SoftModel, row: PackedRow) -> np.ndarray:
     """(N, 2) nats of interval and type of every label."""
     with torch.no_grad():
         return model(batcher(VOCABULARY, blank_frame=False)(row))[0].numpy().reshape(-1, 2)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmtpp.core.representation.branches import lay_out_branches, lay_out_questions
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.generation import GenerationSettings, TextGenerator
@@ -25,7 +25,7 @@ def model() -> EventModel:
     return EventModel(tiny_backbone(VOCABULARY))
 
 
-def _questions(style: str = "compact") -> Row:
+def _questions(style: str = "compact") -> PackedRow:
     template = Template(
         IDS, TemplateSettings(style, "on_change", image_tokens=CELLS), has_questions=True
     )
@@ -33,7 +33,7 @@ def _questions(style: str = "compact") -> Row:
     return replace(row_of([laid]), questions=laid.questions, event=laid.tokens.event)
 
 
-def _logits(model: EventModel, row: Row, more: list[int]) -> torch.Tensor:
+def _logits(model: EventModel, row: PackedRow, more: list[int]) -> torch.Tensor:
     """Logits after a row and more text tokens, without a cache."""
     size = len(row.input_ids)
     plain = replace(
@@ -48,7 +48,7 @@ def _logits(model: EventModel, row: Row, more: list[int]) -> torch.Tensor:
         return model.head.logits(model.hidden(batcher(VOCABULARY)(plain))[-1:])[0]
 
 
-def _expected(model: EventModel, row: Row, count: int) -> list[int]:
+def _expected(model: EventModel, row: PackedRow, count: int) -> list[int]:
     written: list[int] = []
     while len(written) < count:
         logits = _logits(model, row, written)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
@@ -44,7 +44,7 @@ def batcher(
 
 def random_row(
     vocabulary: Vocabulary, lengths: list[int], *, seed: int, images: bool = True
-) -> Row:
+) -> PackedRow:
     """A row with one segment per length; every segment of 12 tokens or more shows two images."""
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 256, (3, IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8)
@@ -65,7 +65,7 @@ def random_row(
     input_ids = np.array(ids, dtype=np.int32)
     masked = input_ids == vocabulary.special("<|image_pad|>")
     modality = np.where(masked, Modality.MASKED, rng.integers(1, 5, len(ids))).astype(np.uint8)
-    return Row(
+    return PackedRow(
         sample_id=seed,
         input_ids=input_ids,
         modality=modality,
@@ -79,7 +79,7 @@ def random_row(
     )
 
 
-def split_row(row: Row) -> list[Row]:
+def split_row(row: PackedRow) -> list[PackedRow]:
     """The segments of a row as separate rows."""
     rows = []
     shown = 0
@@ -88,7 +88,7 @@ def split_row(row: Row) -> list[Row]:
         ids = row.input_ids[inside]
         count = int((row.modality[inside] == Modality.MASKED).sum()) // CELLS
         rows.append(
-            Row(
+            PackedRow(
                 sample_id=segment,
                 input_ids=ids,
                 modality=row.modality[inside],
@@ -105,6 +105,6 @@ def split_row(row: Row) -> list[Row]:
     return rows
 
 
-def nll(model: EventModel, vocabulary: Vocabulary, row: Row) -> torch.Tensor:
+def nll(model: EventModel, vocabulary: Vocabulary, row: PackedRow) -> torch.Tensor:
     with torch.no_grad():
         return model(batcher(vocabulary)(row))[0]

@@ -116,7 +116,7 @@ class QuestionColumns:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PackedRow:
     """A packed sample in NumPy, as Ray Data delivers it.
 
     Attributes:
@@ -162,7 +162,7 @@ class Row:
         branches: Branches | None = None,
         questions: QuestionColumns | None = None,
         soft: SoftTokens | None = None,
-    ) -> "Row":
+    ) -> "PackedRow":
         """A row with one window, without targets.
 
         Args:
@@ -258,7 +258,7 @@ class Row:
 
     def before_question(
         self, question: int, *, image_pad: int, with_question: bool = False
-    ) -> "Row":
+    ) -> "PackedRow":
         """The row without branches that precedes a question: its history and its ancestors.
 
         Args:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.timecode import MAX_INTERVAL, bin_edges, encode_intervals
 from mmtpp.core.representation.tokens import Modality
 
@@ -47,7 +47,7 @@ class TimeSmoothing:
         self._byte_of_id[self.byte_ids] = np.arange(256)
         self._weights_of_first: dict[int, NDArray[np.float32]] = {}
 
-    def __call__(self, row: Row) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def __call__(self, row: PackedRow) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Choose the labels of a row that are spread, and compute their weights.
 
         Returns:
@@ -65,7 +65,7 @@ class TimeSmoothing:
             weights[has_byte] = self._weights(byte)[second[has_byte]]
         return chosen, weights
 
-    def _is_second_byte(self, row: Row) -> NDArray[np.bool_]:
+    def _is_second_byte(self, row: PackedRow) -> NDArray[np.bool_]:
         """(T,) True at the second byte of each time code."""
         is_time = row.modality == Modality.TIME
         continues = np.zeros(len(is_time), dtype=np.bool_)

@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from mmtpp.core.errors import MmtppError
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.core.training.sample_order import samples_of_step, share_of_rank
 from mmtpp.data.samples.assemble import assemble_samples
@@ -76,7 +76,7 @@ def rank_samples(
 
 def iter_rows(
     plan: Plan, sample_ids: np.ndarray, settings: SampleSettings, token_ids: TokenIds
-) -> Iterator[Row]:
+) -> Iterator[PackedRow]:
     """Packed rows of these samples, in this order.
 
     Assembling of the first chunk starts before this returns. While one chunk is used, the next one
@@ -97,7 +97,7 @@ def _rows(
     plan: Plan,
     settings: SampleSettings,
     token_ids: TokenIds,
-) -> Iterator[Row]:
+) -> Iterator[PackedRow]:
     with executor:
         while pending is not None:
             blocks = pending.result()

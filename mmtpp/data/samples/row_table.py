@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.core.representation.row import Branches, QuestionColumns, Row
+from mmtpp.core.representation.row import Branches, PackedRow, QuestionColumns
 from mmtpp.core.representation.soft_tokens import SoftTokens
 
 BRANCH_COLUMNS = {
@@ -81,7 +81,7 @@ def binary_array(values: list[NDArray[np.uint8]]) -> pa.LargeBinaryArray:
     return pa.Array.from_buffers(pa.large_binary(), len(values), buffers)
 
 
-def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: int) -> Row:
+def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: int) -> PackedRow:
     """One packed row in numpy.
 
     Args:
@@ -98,7 +98,7 @@ def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: in
     edges = np.frombuffer(frames.buffers()[1], dtype=np.int64)[frames.offset :]
     data = frames.buffers()[2] if len(frames) else b""
     pixels = np.frombuffer(data, dtype=np.uint8)[edges[0] : edges[len(frames)]]
-    return Row(
+    return PackedRow(
         sample_id=batch["sample_id"][index].as_py(),
         input_ids=values("input_ids"),
         modality=values("modality"),

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.tasks import TASKS
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.stored_sequence import Address
@@ -86,7 +86,7 @@ class ExampleReader(ModelActor):
         return pa.Table.from_pylist([row], _SCHEMA)
 
     def _attention(
-        self, row: Row, num_events: int, num_skipped: int
+        self, row: PackedRow, num_events: int, num_skipped: int
     ) -> tuple[NDArray[np.float64], float]:
         """Attention of the last question about time, or about type where times are not forecast.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.tasks import TASKS
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.seeds import seed_from
@@ -99,7 +99,7 @@ class TargetScorer(ModelActor):
             return targets
         return self._with_texts(targets, sample.row, forecasts.text)
 
-    def _with_texts(self, targets: pa.Table, row: Row, scores: TextLikelihoods) -> pa.Table:
+    def _with_texts(self, targets: pa.Table, row: PackedRow, scores: TextLikelihoods) -> pa.Table:
         """Write the texts of the drawn targets and add them to the table."""
         assert row.questions is not None
         assert row.branches is not None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmtpp.core.events import NO_FRAME
 from mmtpp.core.times.durations import TimeScale, axis_ticks, format_duration
 from mmtpp.evaluate.example import Example
-from mmtpp.evaluate.report.style import BLUE, GREEN, GREY, ORANGE, load_template, shorten
+from mmtpp.pages.page_style import BLUE, GREEN, GREY, ORANGE, load_template, shorten
 
 WIDTH, MARGIN = 1140, 60
 REACH = 8.0  # pixels on each side of an event that react to the pointer, at most

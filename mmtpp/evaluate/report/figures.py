@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mmtpp.core.times.durations import axis_ticks, format_duration, typical_unit
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
-from mmtpp.evaluate.report.style import BLUE, GREY, build_figure, shorten
 from mmtpp.evaluate.scores.metric_names import (
     TIME_NLL,
     TIME_RMSE,
@@ -21,6 +20,7 @@ from mmtpp.evaluate.scores.metric_names import (
 )
 from mmtpp.evaluate.scores.metrics import Estimate
 from mmtpp.evaluate.scores.position_ranges import POSITION_RANGES, at_position
+from mmtpp.pages.page_style import BLUE, GREY, build_figure, shorten
 from mmtpp.storage.paths import join, write_bytes
 
 TYPES = "types"  # name of the figure that the report shows as a table

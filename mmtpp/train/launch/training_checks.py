@@ -5,9 +5,8 @@ from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.model.adapter import check_adapter
 from mmtpp.model.backbones.registry import check_backbone
-from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.model.folder import check_vocabularies
 from mmtpp.model.record import check_template
-from mmtpp.model.vocabulary import check_same_vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, exists, join
 from mmtpp.train.worker_inputs import PROGRESS_FILE
@@ -45,9 +44,8 @@ def load_training_store(
     """
     store = load_store(sections.store.uri)
     check_backbone(model, sections.template)
+    check_vocabularies((model.path, model.adapter), store.vocabulary)
     for uri in filter(None, (model.path, model.adapter)):
-        model_vocabulary = load_model_vocabulary(uri)
-        check_same_vocabulary(model_vocabulary.hash, store.vocabulary.hash, where=uri)
         check_template(sections, uri, to_train=True)
     if model.adapter:
         check_adapter(model.adapter, rank=lora.rank, alpha=lora.alpha)

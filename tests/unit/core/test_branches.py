@@ -16,7 +16,7 @@ from mmtpp.core.representation.branches import (
     question_cost,
 )
 from mmtpp.core.representation.positions import branched_positions, mrope_positions
-from mmtpp.core.representation.row import HISTORY, Branches, Row
+from mmtpp.core.representation.row import HISTORY, Branches, PackedRow
 from mmtpp.core.representation.similar_runs import find_similar_runs
 from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
@@ -96,8 +96,8 @@ def _positions(laid: BranchedTokens) -> np.ndarray:
     return positions[:, 3:]
 
 
-def _row(laid: BranchedTokens) -> Row:
-    return Row.from_window(
+def _row(laid: BranchedTokens) -> PackedRow:
+    return PackedRow.from_window(
         laid.tokens,
         np.zeros(0, np.int16),
         np.zeros((0, 56, 56, 3), np.uint8),

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from mmtpp.core.representation.row import HISTORY, Branches, Row
+from mmtpp.core.representation.row import HISTORY, Branches, PackedRow
 from mmtpp.core.representation.tokens import Modality, Tokens
 
 
@@ -19,7 +19,7 @@ def test_images_of_a_window_are_counted_from_zero():
         frames=shown,
     )
     pixels = {frame: np.full((28, 28, 3), frame, dtype=np.uint8) for frame in (2, 5)}
-    row = Row.from_window(tokens, np.array([3, 4], np.int16), np.array(list(pixels.values())))
+    row = PackedRow.from_window(tokens, np.array([3, 4], np.int16), np.array(list(pixels.values())))
     for frame, index in zip(shown.tolist(), row.image_frame.tolist(), strict=True):
         np.testing.assert_array_equal(row.frames[index], pixels[frame])
     assert row.segment.tolist() == [0] * 6
@@ -28,8 +28,8 @@ def test_images_of_a_window_are_counted_from_zero():
 
 
 def test_the_example_of_predecessors_is_right():
-    """The table in the docstring of ``Row.predecessors``."""
-    text = (inspect.getdoc(Row.predecessors) or "").replace("HISTORY", "H")
+    """The table in the docstring of ``PackedRow.predecessors``."""
+    text = (inspect.getdoc(PackedRow.predecessors) or "").replace("HISTORY", "H")
     table = {
         name: np.array([HISTORY if value == "H" else int(value) for value in values.split()])
         for name, values in re.findall(r"^ +(\w+)((?: +(?:H|-?\d))+)$", text, re.MULTILINE)
@@ -43,7 +43,7 @@ def test_the_example_of_predecessors_is_right():
         frames=np.zeros(0, np.int32),
     )
     columns = (table[name].astype(np.int32) for name in ("branch", "parent", "visible"))
-    row = Row.from_window(
+    row = PackedRow.from_window(
         tokens,
         np.zeros(1, np.int16),
         np.zeros((0, 28, 28, 3), np.uint8),

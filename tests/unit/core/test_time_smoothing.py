@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.time_smoothing import TimeSmoothing
 from mmtpp.core.representation.timecode import decode_intervals, encode_intervals
 from mmtpp.core.representation.tokens import Modality
@@ -12,7 +12,7 @@ BASE = 1000
 BYTES = range(BASE, BASE + 256)
 
 
-def _row(intervals: list[float], *, num_bytes: int) -> Row:
+def _row(intervals: list[float], *, num_bytes: int) -> PackedRow:
     """Events with a marker, a time code and a type; every token is a label."""
     codes = encode_intervals(np.array(intervals), num_bytes=num_bytes)
     ids, modality, event = [7], [Modality.CONTROL], [-1]
@@ -21,7 +21,7 @@ def _row(intervals: list[float], *, num_bytes: int) -> Row:
         modality += [Modality.CONTROL, *[Modality.TIME] * num_bytes, Modality.TYPE]
         event += [index] * (num_bytes + 2)
     size = len(ids)
-    return Row(
+    return PackedRow(
         sample_id=0,
         input_ids=np.array(ids, dtype=np.int32),
         modality=np.array(modality, dtype=np.uint8),

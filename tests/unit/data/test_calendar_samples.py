@@ -15,7 +15,7 @@ from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.supervision import AllTokens, EveryEvent, FollowingEvent
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.data.from_config import sample_settings
@@ -88,7 +88,7 @@ def _samples(folder: Path, config: RunConfig, *, are_dates: bool = True, **more:
     return sample_settings(config.sample_sections, cast(Any, manifest), split="train", **more)
 
 
-def _rows(settings: SampleSettings) -> list[tuple[Row, pa.Table]]:
+def _rows(settings: SampleSettings) -> list[tuple[PackedRow, pa.Table]]:
     plan = make_plan(settings, IDS)
     table = Assembler(settings, IDS)(samples_table(plan, np.arange(len(plan.samples))))
     return [

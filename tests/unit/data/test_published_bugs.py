@@ -18,7 +18,7 @@ from PIL import Image
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events
-from mmtpp.core.representation.row import Row
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.core.representation.window import cut_windows
 from mmtpp.data.sources import build_reader
@@ -45,7 +45,7 @@ def test_bug_8_image_tokens_and_the_prompt_are_no_labels(chosen: TemplateSetting
     tokens = Template(IDS, chosen).write(given_events)
     may_be_label = np.ones(len(tokens.ids), np.bool_)
     frames = np.zeros((0, 56, 56, 3), np.uint8)
-    row = Row.from_window(tokens, given_events.types, frames, may_be_label=may_be_label)
+    row = PackedRow.from_window(tokens, given_events.types, frames, may_be_label=may_be_label)
     labels = row.label_positions()
     assert not (tokens.ids[labels] == IDS.image_pad).any()
     assert (tokens.event[labels] >= 0).all()

@@ -14,6 +14,7 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.model_kind import ModelKind
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.inference import mixture_checks
+from mmtpp.model import folder
 from mmtpp.model.description import ModelDescription
 from mmtpp.model.record import TrainedTasks
 
@@ -64,7 +65,7 @@ def test_another_clock_is_refused():
 def test_an_expert_with_other_types_or_units_is_refused(monkeypatch: pytest.MonkeyPatch):
     vocabulary: Any = SimpleNamespace(hash="h")
     descriptions = {"e": _described(TASKS, ModelKind.EXPERT), "m": _described(TASKS)}
-    monkeypatch.setattr(mixture_checks, "load_model_vocabulary", lambda uri: vocabulary)
+    monkeypatch.setattr(folder, "load_model_vocabulary", lambda uri: vocabulary)
     monkeypatch.setattr(mixture_checks, "describe_model", lambda uri: descriptions[uri])
     assert mixture_checks.check_expert("e", TASKS, vocabulary, where="m") == TASKS
     for other in (replace(TASKS, type_names=("b", "a")), replace(TASKS, seconds_per_unit=60.0)):

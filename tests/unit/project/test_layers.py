@@ -22,9 +22,10 @@ INTERNAL = {
     "storage": {"core"},
     "track": {"core", "config", "storage", "api.mlflow_model"},
     "compat": set(),
+    "pages": set(),
     "runtime": {"core", "config", "compat"},
     "model": {"core", "config", "storage", "compat"},
-    "experiments": {"core", "config"},
+    "experiments": {"config"},
     "data": {
         "core",
         "config",
@@ -56,7 +57,7 @@ INTERNAL = {
         "experiments",
         "compat",
     },
-    "planner": {"core", "config", "model", "train", "experiments", "compat"},
+    "planner": {"config", "model", "train", "experiments", "compat"},
     "inference": {"core", "config", "storage", "model", "expert", "soft", "data"},
     "evaluate": {
         "core",
@@ -69,20 +70,20 @@ INTERNAL = {
         "soft",
         "data",
         "inference",
+        "pages",
     },
     "predict": {
         "core",
         "config",
         "storage",
         "runtime",
-        "track",
         "model",
         "expert",
         "soft",
         "data",
         "inference",
     },
-    "inspect": {"core", "config", "storage", "model", "data", "evaluate.report.style"},
+    "inspect": {"core", "config", "storage", "model", "data", "pages"},
     "api": {
         "core",
         "config",
@@ -95,7 +96,7 @@ INTERNAL = {
         "predict",
         "",
     },
-    "doctor": {"core", "config", "storage", "runtime", "track"},
+    "doctor": {"core", "storage", "track"},
     "exchange": {"core", "storage", "data", "model.card", "model.processor"},
     "sweep": {
         "core",
@@ -103,7 +104,6 @@ INTERNAL = {
         "storage",
         "runtime",
         "track",
-        "data",
         "train",
         "evaluate",
         "compat",
@@ -173,16 +173,15 @@ THIRD_PARTY = {
         "numpy",
         "pyarrow",
         "torch",
-        "scipy",
         "ray",
         "matplotlib",
         "sacrebleu",
         "rouge_score",
         "markupsafe",
-        "jinja2",
     },
     "predict": {"numpy", "pyarrow", "ray", "torch"},
-    "inspect": {"numpy", "pyarrow", "matplotlib", "markupsafe"},
+    "pages": {"jinja2", "markupsafe", "matplotlib"},
+    "inspect": {"numpy", "matplotlib"},
     "api": {"numpy", "pyarrow", "torch", "mlflow", "pandas"},
     "doctor": {"torch", "packaging"},
     "exchange": {"pyarrow", "gguf", "tokenizers", "torch", "transformers"},
@@ -303,6 +302,20 @@ def test_a_file_imports_only_what_its_layer_may(path: Path):
         assert _imports(path) == commands[parts[0]]
     else:
         _check_imports(parts[0], _imports(path))
+
+
+@pytest.mark.parametrize("layer", sorted(INTERNAL))
+def test_every_permission_of_a_layer_is_used(layer: str):
+    names = set().union(*(_imports(path) for path in (ROOT / PROJECT / layer).rglob("*.py")))
+    modules = {name.removeprefix(f"{PROJECT}.") for name in names if name.startswith(PROJECT)}
+    allowed = INTERNAL[layer] - {""}  # the project itself
+    unused = {
+        entry
+        for entry in allowed
+        if not any(name == entry or name.startswith(f"{entry}.") for name in modules)
+    }
+    unused |= THIRD_PARTY.get(layer, set()) - {name.partition(".")[0] for name in names}
+    assert unused == set()
 
 
 def _parts_used(package: str) -> dict[str, set[str]]:

@@ -23,9 +23,7 @@ _POLICY = Markup(
     '<meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
 )
-_CSS = Markup(
-    files("mmtpp.evaluate.report").joinpath("templates/page.css").read_text(encoding="utf-8")
-)
+_CSS = Markup(files("mmtpp.pages").joinpath("templates/page.css").read_text(encoding="utf-8"))
 
 
 def shorten(text: str, limit: int) -> str:
