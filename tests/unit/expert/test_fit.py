@@ -71,11 +71,17 @@ def test_a_diverging_network_is_an_error(small: SmallFit):
     fit = small.build()
     with torch.no_grad():
         fit._network.input.weight.fill_(float("nan"))
-    with pytest.raises(NonFiniteLossError, match="network 1, update 1"):
+    before = [parameter.clone() for parameter in fit._network.parameters()]
+    with pytest.raises(NonFiniteLossError, match="network 1, step 1"):
         fit.run_step()
+    after = list(fit._network.parameters())
+    assert all(
+        torch.equal(old[~old.isnan()], new[~old.isnan()])
+        for old, new in zip(before, after, strict=True)
+    )
 
 
-def test_the_step_is_the_number_of_updates(small: SmallFit):
+def test_the_step_is_the_number_of_steps_of_all_networks(small: SmallFit):
     fit, num_steps = small.build(), 0
     while not fit.is_finished:
         fit.run_step()
