@@ -28,9 +28,9 @@ from mmtpp.model.vocabulary import train_tokenizer
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import list_files, read_bytes, write_bytes
 from tests.conftest import ROOT
-from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
+from tests.job_settings import SOURCE, STORE, make_config
 from tests.on_ray.fault_proxy import fault_proxy
-from tests.on_ray.settings import SOURCE, STORE, make_config
+from tests.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
 from tests.steps import encode_shard
 
 TOKENIZER = train_tokenizer(["event 1 of line 2"], size=300)

@@ -14,9 +14,9 @@ from mlflow.tracking import MlflowClient
 from benchmarks.watch import checkpoints_known
 from mmtpp.storage.paths import list_files, read_bytes, write_bytes
 from mmtpp.train.launch import pretrain
-from tests.on_ray.curves import curve
+from tests.curves import curve
+from tests.job_settings import RUNS, make_config
 from tests.on_ray.machines import machine
-from tests.on_ray.settings import RUNS, make_config
 
 NOTICE_S = 60  # clouds give 120 s
 CPUS = 3  # CPUs per worker; the head has 4, so the second worker needs another machine

@@ -24,8 +24,8 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder, write_bytes
 from mmtpp.train.launch import finetune, pretrain
 from tests.event_files import CAB_FILES, CAB_ROWS, EASYTPP_EVENTS, QA_PROMPT
-from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
-from tests.on_ray.settings import SOURCE, STORE, make_config
+from tests.job_settings import SOURCE, STORE, make_config
+from tests.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.tables import write_rows, xes_bytes
 
 

@@ -11,8 +11,8 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.train.launch import pretrain
-from tests.on_ray.curves import curve
-from tests.on_ray.settings import make_config
+from tests.curves import curve
+from tests.job_settings import make_config
 
 ROOT = Path(__file__).parents[2]
 STEPS = 200

@@ -27,7 +27,7 @@ from mmtpp.storage.paths import (
 )
 from tests.conftest import ROOT
 from tests.on_ray.emulators import azurite, google_emulator
-from tests.on_ray.events import NUM_EVENTS, NUM_SEQUENCES, publish_events
+from tests.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 
 NAMES = ["a/one.bin", "a/two [1]*#%20.txt", "ü.json"]
 

@@ -23,7 +23,7 @@ from mmtpp.model.lora import attach_lora
 from mmtpp.model.sharding import Sharding
 from mmtpp.model.vocabulary import Vocabulary, load_vocabulary
 from tests.parity.families import mixed_row
-from tests.parity.tiny import batcher, random_row, tiny_vocabulary
+from tests.tiny_models import batcher, random_row, tiny_vocabulary
 
 ROOT = Path(__file__).parents[2]
 STEPS, SAMPLES = 4, 4

@@ -46,7 +46,7 @@ from tests.parity.families import (
     write_base,
 )
 from tests.parity.ranks import Job, plain_losses, run_ranks
-from tests.parity.tiny import IMAGE_PX, nll, random_row, tiny_backbone
+from tests.tiny_models import IMAGE_PX, nll, random_row, tiny_backbone
 
 TOLERANCE = {"rtol": 0, "atol": 1e-4}
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

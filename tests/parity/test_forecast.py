@@ -18,7 +18,7 @@ from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.row_forecaster import RowForecaster
 from tests.parity.branched_rows import events_of, path_of, row_alone, row_of
-from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
+from tests.tiny_models import CELLS, batcher, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 IDS = VOCABULARY.token_ids()

@@ -8,7 +8,7 @@ from transformers import Qwen2VLImageProcessorPil
 from mmtpp.core.representation.positions import mrope_positions
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.processor import pixel_values
-from tests.parity.tiny import (
+from tests.tiny_models import (
     CELLS,
     batcher,
     nll,

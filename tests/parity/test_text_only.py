@@ -20,7 +20,7 @@ from tests.parity.ranks import (
     rows_of,
     run_ranks,
 )
-from tests.parity.tiny import batcher
+from tests.tiny_models import batcher
 
 HALF = STEPS // 2
 TEXT_ONLY = Job(3, images=False, blank_frame=False)

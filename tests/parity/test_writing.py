@@ -12,7 +12,7 @@ from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.generation import GenerationSettings, TextGenerator
 from tests.parity.branched_rows import events_of, row_alone, row_of
-from tests.parity.tiny import CELLS, batcher, tiny_backbone, tiny_vocabulary
+from tests.tiny_models import CELLS, batcher, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 IDS = VOCABULARY.token_ids()
