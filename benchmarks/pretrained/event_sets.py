@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pretrained.trial import DATED, NAMED
 from benchmarks.quality import run as quality
 from benchmarks.quality.little_sets import Draw, Limits, publish_draw
 from benchmarks.quality.sets import SPEAKERS, DataSet
@@ -34,10 +35,12 @@ class EventSet:
     Attributes:
         name: Name of the set.
         fraction: Share of the training sequences, above 0, at most 1.
+        templates: Templates that are tried beside the usual one, ``trial.TEMPLATES``.
     """
 
     name: str
     fraction: float = 1.0
+    templates: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -47,8 +50,10 @@ class EventSet:
 
 
 EVENT_SETS = (
-    *(EventSet(TRANSCRIPTS, fraction) for fraction in (1.0, 0.01, 0.1)),
-    *(EventSet(name) for name in ("stackoverflow", "flights", "taxi")),
+    EventSet(TRANSCRIPTS, templates=(NAMED,)),
+    *(EventSet(TRANSCRIPTS, fraction) for fraction in (0.01, 0.1)),
+    EventSet("stackoverflow", templates=(NAMED, DATED)),
+    *(EventSet(name, templates=(NAMED,)) for name in ("flights", "taxi")),
 )
 """All sets, in the order of the trials."""
 

@@ -71,7 +71,7 @@ class Budget:
     test_sequences: int = 2
     max_text_tokens: int = 24
     event_sets: tuple[EventSet, ...] = EVENT_SETS
-    expert_steps: int = 100_000
+    expert_steps: int = 5_000
 
 
 SMALL = Budget(2, 128, 1, 1, 8, EVENT_SETS[:1], 20)
@@ -140,7 +140,8 @@ def trials_of(
     trained = [trial(name, budget.steps, rates[name]) for name in (ADAPTED, RANDOM, TINY)]
     untrained = [replace(trained[0], steps=0)] if (events.fraction, seed) == (1.0, 0) else []
     expert = trial(EXPERT, budget.expert_steps, 0.0)
-    for one in (*untrained, *trained, expert):
+    templates = [trial(name, budget.steps, rates[ADAPTED]) for name in events.templates]
+    for one in (*untrained, *trained, expert, *templates):
         if find_record(records, one) is None:
             yield one
     adapted, tiny = find_record(records, trained[0]), find_record(records, trained[2])

@@ -26,6 +26,9 @@ from mmtpp.model.vocabulary import Vocabulary
 ADAPTED, RANDOM, TINY = "SmolLM2, adapted", "same architecture, random weights", "tiny"
 TINY_LONGER = "tiny, same CPU seconds"
 EXPERT = "temporal expert"
+NAMED, DATED = "SmolLM2, adapted, names of types", "SmolLM2, adapted, calendar"
+TEMPLATES = {NAMED: {"template.types": "words"}, DATED: {"template.calendar": "hour"}}
+"""Templates of the adapted model that write what a pretrained model can read."""
 LORA_RANK, LORA_ALPHA = 16, 32
 
 
@@ -34,7 +37,8 @@ class Trial:
     """One model trained on a share of the training sequences.
 
     Attributes:
-        model: Name of the model: ``ADAPTED``, ``RANDOM``, ``TINY``, ``TINY_LONGER`` or ``EXPERT``.
+        model: Name of the model: ``ADAPTED``, ``RANDOM``, ``TINY``, ``TINY_LONGER``, ``EXPERT``, or
+            one of ``TEMPLATES``.
         set: Name of the set of events.
         fraction: Share of the training sequences, above 0, at most 1.
         seed: Seed of initialisation and order of samples.
@@ -72,7 +76,7 @@ def build_model(trial: Trial, vocabulary: Vocabulary, base: Path, work: Path) ->
         base: Folder of the pretrained model.
         work: Folder for the bases with random weights.
     """
-    is_adapted = trial.model == ADAPTED
+    is_adapted = trial.model in (ADAPTED, *TEMPLATES)
     path = None
     if is_adapted:
         path = base
@@ -114,6 +118,7 @@ def run_trial(
             "training.seed": trial.seed,
             "training.num_steps": max(1, trial.steps),
             "training.learning_rate": trial.learning_rate,
+            **TEMPLATES.get(trial.model, {}),
         },
     )
     seconds = 0.0

@@ -28,7 +28,7 @@ from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.representation.template import Template
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
-from mmtpp.data.from_config import check_calendar, template_of
+from mmtpp.data.from_config import check_calendar, template_of, write_type_names
 from mmtpp.data.store.images import load_image
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.gated_expert import GatedExpert
@@ -345,7 +345,12 @@ class Forecaster:
         self, loaded: LoadedModel, sequence: EventSequence, config: RunConfig, seed: int
     ) -> Forecast:
         grid = self.trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes)
-        settings = template_of(config.sample_sections, seconds_per_unit=self.seconds_per_unit)
+        words: tuple[tuple[int, ...], ...] = ()
+        if config.template.types == "words":
+            words = write_type_names(self.type_names, loaded.vocabulary, where=self.path)
+        settings = template_of(
+            config.sample_sections, seconds_per_unit=self.seconds_per_unit, type_words=words
+        )
         template = Template(loaded.token_ids, settings, has_questions=True)
         forecast = NextEventForecaster(
             loaded,

@@ -323,6 +323,10 @@ class TemplateSection(Section):
     as ``Tue08:15``; ``none``: no calendar. Only for times that are dates."""
     time_zone: Annotated[str, Affects.PLAN] = "UTC"
     """IANA name of the calendar's time zone, such as ``Europe/Berlin``."""
+    types: Annotated[Literal["code", "words"], Affects.PLAN] = "code"
+    """How a type is written. ``code``: one byte token; ``words``: its name follows as text tokens,
+    at most 6, which the model reads and never has to predict. For pretrained models and types with
+    names; all names take the tokens of the longest one."""
     max_text_tokens: Annotated[NonNegativeInt, Affects.PLAN] = 0
     """Maximum length of an event's text, in tokens. Longer texts are truncated in samples and
     counted; the store keeps them whole. 0 truncates none."""

@@ -111,7 +111,8 @@ def check_soft(sections: SampleSections) -> None:
         sections: Sections of the configuration that shape samples.
 
     Raises:
-        ConfigError: The template is soft, and events are compressed or have a calendar as text.
+        ConfigError: The template is soft, and events are compressed, or have a calendar or the
+            names of their types as text.
     """
     template, strategy = sections.template, sections.compression.strategy
     if template.style != SOFT:
@@ -121,6 +122,11 @@ def check_soft(sections: SampleSections) -> None:
             "soft tokens are not compressed: every event is one token already",
             cause="compression.strategy keeps its default; set it to none",
             setting=f"template.style = soft, compression.strategy = {strategy}",
+        )
+    if template.types != "code":
+        raise ConfigError(
+            "soft tokens have no names of types as text",
+            setting=f"template.style = soft, template.types = {template.types}",
         )
     if template.calendar != "none":
         raise ConfigError(

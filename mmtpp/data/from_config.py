@@ -1,5 +1,7 @@
 """Typed settings of readers and samples, from the configuration and a store's manifest."""
 
+from collections.abc import Sequence
+
 from mmtpp.config.job_checks import check_soft
 from mmtpp.config.schema import (
     SampleSections,
@@ -12,6 +14,8 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.core.representation.compression import Compression
 from mmtpp.core.representation.supervision import AllTokens, EveryEvent, Supervision
 from mmtpp.core.representation.template import TemplateSettings
+from mmtpp.core.representation.type_words import words_of_types
+from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.columns import Columns
@@ -20,6 +24,7 @@ from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.data.sources.type_codes import AUTO, OTHER
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.processor import image_side
+from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join
 
@@ -63,7 +68,11 @@ def sample_settings(
     return SampleSettings(
         store=store_settings(sections.store, manifest),
         compression=compression_of(sections),
-        template=template_of(sections, seconds_per_unit=manifest.seconds_per_unit),
+        template=template_of(
+            sections,
+            seconds_per_unit=manifest.seconds_per_unit,
+            type_words=_type_words(sections, manifest) if reads_template else (),
+        ),
         max_tokens=window.max_tokens,
         overlap_fraction=float((window if training else evaluation).overlap_fraction),
         time_from=window.time_from,
@@ -173,12 +182,49 @@ def check_calendar(template: TemplateSection, *, times_are_dates: bool, where: s
         )
 
 
-def template_of(sections: SampleSections, *, seconds_per_unit: float) -> TemplateSettings:
+def _type_words(sections: SampleSections, manifest: Manifest) -> tuple[tuple[int, ...], ...]:
+    """The names of a store's types as the template writes them."""
+    if sections.template.types != "words":
+        return ()
+    uri = sections.store.uri
+    return write_type_names(manifest.type_names, store_vocabulary(uri, manifest), where=uri)
+
+
+def write_type_names(
+    names: Sequence[str], vocabulary: Vocabulary, *, where: str
+) -> tuple[tuple[int, ...], ...]:
+    """The names of types as tokens, for ``template.types = words``.
+
+    Args:
+        names: Names by code.
+        vocabulary: Vocabulary of the model.
+        where: Location of the events, for the error.
+
+    Raises:
+        ConfigError: The types have no names.
+    """
+    if not names:
+        raise ConfigError(
+            "the template writes the names of types, but these types have none",
+            where=where,
+            cause="types are numbers where source.types is empty and the events name none",
+            setting="template.types = words",
+        )
+    return words_of_types(vocabulary.encode_texts(names), vocabulary.token_ids().blank[-1])
+
+
+def template_of(
+    sections: SampleSections,
+    *,
+    seconds_per_unit: float,
+    type_words: tuple[tuple[int, ...], ...] = (),
+) -> TemplateSettings:
     """The template of an event.
 
     Args:
         sections: Sections of the configuration that shape samples.
         seconds_per_unit: Seconds in one unit of the times.
+        type_words: Result of ``write_type_names`` if ``template.types = words``.
     """
     settings = sections.template
     return TemplateSettings(
@@ -190,6 +236,7 @@ def template_of(sections: SampleSections, *, seconds_per_unit: float) -> Templat
         calendar=settings.calendar,
         time_zone=settings.time_zone,
         seconds_per_unit=seconds_per_unit,
+        type_words=type_words,
     )
 
 

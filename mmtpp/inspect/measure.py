@@ -17,7 +17,13 @@ from mmtpp.core.representation.text_truncation import (
     truncate_texts_to_fit,
 )
 from mmtpp.core.representation.window import Window, cut_windows, events_that_fit
-from mmtpp.data.from_config import check_calendar, compression_of, image_tokens, template_of
+from mmtpp.data.from_config import (
+    check_calendar,
+    compression_of,
+    image_tokens,
+    template_of,
+    write_type_names,
+)
 from mmtpp.inspect.dataset import DataSet
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -140,12 +146,16 @@ def measure(data: DataSet, sections: SampleSections, *, deltas: tuple[float, ...
 
     Raises:
         ValueError: An event does not fit the context even without its text.
-        ConfigError: The template has a calendar, but the times are numbers.
+        ConfigError: The template has a calendar, but the times are numbers; or it writes the names
+            of types, and they have none.
     """
     max_text_tokens = sections.template.max_text_tokens
     events = [truncate_texts(sequence, max_text_tokens or None) for sequence in data.events]
     check_calendar(sections.template, times_are_dates=data.times_are_dates, where=data.uri)
-    template = template_of(sections, seconds_per_unit=data.seconds_per_unit)
+    words: tuple[tuple[int, ...], ...] = ()
+    if sections.template.types == "words":
+        words = write_type_names(data.type_names, data.vocabulary, where=data.uri)
+    template = template_of(sections, seconds_per_unit=data.seconds_per_unit, type_words=words)
     if data.image_px:
         template = replace(template, image_tokens=image_tokens(data.image_px))
     comparison = _Comparison(data, events, template, sections.window.max_tokens)

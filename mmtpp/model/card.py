@@ -180,7 +180,7 @@ def format_card(origin: ModelOrigin, *, steps: int) -> str:
         f"{training.seed}",
         "events": f"`{sections.store.uri}`",
         "template": f"{template.style}, times of {template.time_bytes} bytes, images "
-        f"{template.images}, {_calendar(template)}",
+        f"{template.images}, {_calendar(template)}, types as {template.types}",
         "compression": f"{compression.strategy}, Delta {compression.delta:g}, "
         f"{compression.run_encoding}",
     }

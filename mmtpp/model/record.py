@@ -25,8 +25,10 @@ _TEMPLATE_KEYS = (
     "compression.run_encoding",
     "template.calendar",
     "template.time_zone",
+    "template.types",
 )
 _NO_CALENDAR = {"template.calendar": "none", "template.time_zone": "UTC"}
+_NO_WORDS = {"template.types": "code"}
 _IMAGE_KEYS = ("template.images", "template.image_px")
 # defaults of forecasts with the model; other values are possible
 _FORECAST_KEYS = (
@@ -171,7 +173,8 @@ def check_template(sections: SampleSections, uri: str, *, to_train: bool) -> Non
     """
     record = _read_record(uri)
     if "template.style" in record:
-        record = _NO_CALENDAR | record  # the model may be older than the calendar
+        # the model may be older than these settings
+        record = _NO_CALENDAR | _NO_WORDS | record
 
     def differences(keys: tuple[str, ...]) -> str:
         values = {key: attrgetter(key)(sections) for key in keys}

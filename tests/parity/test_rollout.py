@@ -9,6 +9,7 @@ from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.branches import lay_out_branches
 from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.core.representation.type_words import words_of_types
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.row_forecaster import RowForecaster
 from mmtpp.model.sampling import FutureSampler
@@ -19,6 +20,10 @@ VOCABULARY = tiny_vocabulary()
 IDS = VOCABULARY.token_ids()
 CODES = [0, 3, 5]
 TYPE_IDS = VOCABULARY.type_ids(CODES)
+# names of the types, of one to three tokens
+WORDS = words_of_types(
+    VOCABULARY.encode_texts([f"type {code}"[: 2 + code] for code in range(6)]), IDS.blank[-1]
+)
 
 
 def _with(events: Events, intervals: np.ndarray, types: np.ndarray) -> Events:
@@ -37,18 +42,19 @@ def _with(events: Events, intervals: np.ndarray, types: np.ndarray) -> Events:
 
 
 @pytest.mark.parametrize(
-    ("style", "num_bytes", "joint", "calendar"),
+    ("style", "num_bytes", "joint", "calendar", "words"),
     [
-        ("dense", 2, True, "none"),
-        ("compact", 2, False, "none"),
-        ("paper", 2, True, "none"),
-        ("minimal", 4, False, "none"),
-        ("dense", 2, True, "minute"),
-        ("paper", 2, False, "hour"),
+        ("dense", 2, True, "none", ()),
+        ("compact", 2, False, "none", ()),
+        ("paper", 2, True, "none", ()),
+        ("minimal", 4, False, "none", ()),
+        ("dense", 2, True, "minute", ()),
+        ("paper", 2, False, "hour", WORDS),
+        ("dense", 2, True, "none", WORDS),
     ],
 )
 def test_a_sampled_event_has_the_likelihood_of_its_forecast(
-    style: str, num_bytes: int, joint: bool, calendar: str
+    style: str, num_bytes: int, joint: bool, calendar: str, words: tuple[tuple[int, ...], ...]
 ):
     model = EventModel(tiny_backbone(VOCABULARY))
     settings = TemplateSettings(
@@ -59,6 +65,7 @@ def test_a_sampled_event_has_the_likelihood_of_its_forecast(
         calendar=calendar,
         time_zone="Europe/Berlin",
         seconds_per_unit=3600.0,
+        type_words=words,
     )
     template = Template(IDS, settings, has_questions=True)
     grid = IntervalRange(0.02, 5.0, 1e-6).grid(num_bytes=num_bytes)

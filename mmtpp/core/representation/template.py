@@ -18,6 +18,7 @@ of the next event ends a text, so the cost of ending a text is part of the next 
 With a calendar, the day of week and the time of day follow the time code as text tokens, such as
 ``Tue08:15`` (`` Tue 08:15`` in ``paper``). They follow from the time, so they are never labels.
 Questions and answers have no calendar: the calendar of an event is written after its time is known.
+In the same way the name of a type may follow its code, as text tokens that are never labels.
 
 A similar event is <|similar_event|> alone (with its line break in ``paper``). With run-length
 encoding a run of up to 255 similar events is <|similar_event|> COUNT SPAN: a byte token with the
@@ -60,6 +61,8 @@ class TemplateSettings:
             every event in full, up to this unit.
         time_zone: IANA name of the calendar's time zone.
         seconds_per_unit: Seconds in one unit of the times, for the calendar.
+        type_words: Tokens that follow the code of each type, by code, see ``words_of_types``; empty
+            for none.
 
     Raises:
         ValueError: A name or number is unknown.
@@ -73,6 +76,7 @@ class TemplateSettings:
     calendar: str = "none"
     time_zone: str = "UTC"
     seconds_per_unit: float = 1.0
+    type_words: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for field, value, known in (
@@ -122,6 +126,7 @@ class Template:
         self.settings = settings
         self._byte_ids = np.array(ids.byte_ids, dtype=np.int32)
         self._type_ids = np.array(ids.type_ids, dtype=np.int32)
+        self._type_words = np.array(settings.type_words, dtype=np.int32)
         self.layout = layout = Layout.from_style(ids, settings.style, has_questions=has_questions)
         self.prefix = layout.prefix
         self._calendar = self._build_calendar()
@@ -181,6 +186,11 @@ class Template:
         return self._calendar.num_tokens if self._calendar else 0
 
     @property
+    def words_cost(self) -> int:
+        """Number of tokens of the name of a type; 0 where names are not written."""
+        return self._type_words.shape[1] if len(self._type_words) else 0
+
+    @property
     def similar_cost(self) -> int:
         """Number of tokens of a similar event, or of a run with run-length encoding."""
         markers = 1 + len(self.layout.similar_close)
@@ -231,7 +241,7 @@ class Template:
             return np.ones(len(events), dtype=np.int64)
         parts = ("time_open", "type_open", "text_open", "text_close", "close")
         fixed = sum(self._pieces[part].length for part in parts) + self.settings.time_bytes + 1
-        fixed += self.calendar_cost
+        fixed += self.calendar_cost + self.words_cost
         return fixed + np.diff(events.text_offsets)
 
     def restart_costs(self, events: Events) -> RestartCosts:
@@ -261,8 +271,9 @@ class Template:
             ``len(prefix) + sum(costs)`` tokens. The prefix is masked.
 
         Raises:
-            ValueError: The vocabulary has no token for a type, an interval has no code, or the
-                template has a calendar and the events have no times.
+            ValueError: The vocabulary has no token for a type, a type has no name that the template
+                writes, an interval has no code, or the template has a calendar and the events have
+                no times.
         """
         full, shown = ~events.similar, self.shows_image(events)
         types = events.types[full]
@@ -287,6 +298,7 @@ class Template:
             *self._calendar_columns(events, pool),
             pieces["type_open"].where(full),
             _Column(full, type_tokens + index),
+            *self._word_columns(events, pool),
             pieces["text_open"].where(full),
             _Column(np.diff(events.text_offsets) * full, texts + events.text_offsets[:-1]),
             pieces["text_close"].where(full),
@@ -312,6 +324,17 @@ class Template:
         start = pool.add(ids.ravel(), Modality.MASKED)
         num_tokens = self.calendar_cost
         return [_Column(num_tokens * ~events.similar, start + num_tokens * np.arange(len(ids)))]
+
+    def _word_columns(self, events: Events, pool: "_Pool") -> list["_Column"]:
+        """The column of the names of types; none where names are not written."""
+        if not self.words_cost:
+            return []
+        types, full = events.types, ~events.similar
+        if (types[full] >= len(self._type_words)).any():
+            raise ValueError(f"type {types.max()}: only {len(self._type_words)} types have a name")
+        start = pool.add(self._type_words.ravel(), Modality.MASKED)
+        num_tokens = self.words_cost
+        return [_Column(num_tokens * full, start + num_tokens * types.astype(np.int64))]
 
     def time_ids(self, intervals: NDArray[np.floating]) -> NDArray[np.int32]:
         """(E, time_bytes) token ids of the intervals."""

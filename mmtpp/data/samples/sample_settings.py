@@ -70,6 +70,8 @@ class SampleSettings:
         if self.template.calendar == "none":
             for name in ("calendar", "time_zone", "seconds_per_unit"):
                 del tree["template"][name]
+        if not self.template.type_words:
+            del tree["template"]["type_words"]
         tree |= {"store": self.store.fingerprint, "image_px": self.image_px}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 

@@ -181,7 +181,7 @@ def test_a_resumed_training_has_the_same_weights():
     for _ in range(5):
         part.run_step()
     resumed = _fit()
-    resumed.restore({"update": 5}, part.tensors())
+    resumed.restore({"step": 5}, part.tensors())
     for _ in range(3):
         resumed.run_step()
     for _ in range(8):

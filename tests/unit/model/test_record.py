@@ -45,6 +45,7 @@ def test_a_folder_without_record_passes(tmp_path: Path):
         ("template.time_bytes", 4),
         ("compression.run_encoding", "run_length"),
         ("template.calendar", "hour"),
+        ("template.types", "words"),
     ],
 )
 def test_another_template_is_refused_except_for_training(
@@ -69,11 +70,17 @@ def test_the_time_zone_matters_only_with_a_calendar(folder: str, tmp_path: Path)
         check_template(with_values(with_calendar, zone).sample_sections, folder, to_train=False)
 
 
-def test_a_model_older_than_the_calendar_has_none(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("key", "default", "value"),
+    [("template.calendar", "none", "hour"), ("template.types", "code", "words")],
+)
+def test_a_model_older_than_a_setting_has_its_default(
+    tmp_path: Path, key: str, default: str, value: str
+):
     (tmp_path / "template.json").write_text('{"template.style": "minimal"}')
     check_template(CONFIG.sample_sections, str(tmp_path), to_train=False)
-    other = with_values(CONFIG, {"template.calendar": "hour"})
-    with pytest.raises(ModelError, match=r"template\.calendar = none, here hour"):
+    other = with_values(CONFIG, {key: value})
+    with pytest.raises(ModelError, match=f"{key} = {default}, here {value}"):
         check_template(other.sample_sections, str(tmp_path), to_train=False)
 
 
