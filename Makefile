@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CHECKED_FILES := $(addprefix tests/unit/project/test_, cluster_yaml.py kubernetes.py site.py documented_commands.py)
-FAST_TESTS := $(addprefix tests/unit/, core config cli storage sweep runtime project/test_imports.py)
+FAST_TESTS := $(addprefix tests/unit/, core config cli data inference evaluate predict train api sweep runtime project/test_imports.py)
 export DS_BUILD_OPS := 0
 # DeepSpeed compiles its CPU collectives once; keep the result
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
@@ -40,7 +40,7 @@ sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo'
 
 test: test-unit test-parity test-ray cluster-fast ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 25 minutes on 2 cores)
 
-test-fast: setup ## the laws of the method, settings and tables (under a minute)
+test-fast: setup ## the laws of the method, settings, and the quick tests of the main path (under a minute)
 	$(BIN)/python -m pytest --quiet -m "not slow" -n logical --dist worksteal $(FAST_TESTS)
 
 test-unit: setup
