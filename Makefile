@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-CHECKED_FILES := $(addprefix tests/unit/project/test_, cluster_yaml.py kubernetes.py site.py documented_commands.py)
+CHECKED_FILES := $(addprefix tests/unit/project/test_, layers.py imports.py module_maps.py cluster_yaml.py kubernetes.py site.py documented_commands.py)
 FAST_TESTS := $(addprefix tests/unit/, core config cli data inference evaluate predict train api sweep runtime project/test_imports.py)
 export DS_BUILD_OPS := 0
 # DeepSpeed compiles its CPU collectives once; keep the result
@@ -73,11 +73,11 @@ audit: setup ## known weaknesses of the pinned dependencies; asks PyPI
 	$(BIN)/pip install --quiet --constraint constraints.txt pip-audit
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-check: setup ## lint, format, types, documentation, and every cluster file against its schema
+check: setup ## lint, format, types, imports, documentation, and every cluster file against its schema
 	@echo "== check: ruff"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@echo "== check: pyright, and at the same time the cluster files and the documentation"
+	@echo "== check: pyright, and at the same time imports, cluster files and documentation"
 	@$(BIN)/pyright --pythonpath $(CURDIR)/$(BIN)/python mmtpp jobs tune cluster benchmarks & types=$$!; \
 	$(BIN)/python -m pytest --quiet $(CHECKED_FILES); status=$$?; wait $$types && exit $$status
 

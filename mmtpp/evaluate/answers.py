@@ -50,7 +50,7 @@ def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) ->
         context: The evaluation.
         trained_tasks: Tasks that the model was trained on.
     """
-    sample_settings = replace(context.held_out, supervision=EveryEvent(("qa",)))
+    sample_settings = replace(context.held_out_samples, supervision=EveryEvent(("qa",)))
     plan = make_plan(sample_settings, context.vocabulary.token_ids())
     settings = AnswerScorerSettings(
         sample_settings=sample_settings,

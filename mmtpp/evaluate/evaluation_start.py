@@ -61,8 +61,8 @@ def start_evaluation(
     return EvaluationContext.from_config(
         config,
         store,
-        held_out=held_out,
-        training=replace(training, time_from=None),
+        held_out_samples=held_out,
+        training_samples=replace(training, time_from=None),
         hardware=choose_hardware(config.training, config.model.precision),
         run_uri=run.run_uri,
     )

@@ -42,13 +42,13 @@ class _ComparedForecasts:
     """Forecasts of the same targets by the model and by the baselines.
 
     Attributes:
-        model: Forecasts of the model, ``targets.TARGET_SCHEMA``.
-        model_uri: Path of the table ``model``.
+        targets: Forecasts of the model, ``targets.TARGET_SCHEMA``.
+        targets_uri: Path of this table.
         baselines: Forecasts of each baseline, ``targets.TARGET_SCHEMA``.
     """
 
-    model: pa.Table
-    model_uri: str
+    targets: pa.Table
+    targets_uri: str
     baselines: Mapping[str, pa.Table]
 
 
@@ -68,14 +68,14 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
     model = build_evaluated_model(context, trained_tasks)
     type_codes = context.all_types(trained_tasks)
     # a baseline may know the events before window.time_from, as the model does
-    held_out = read_histories(replace(context.held_out, time_from=None), type_codes)
-    forecasts = _forecast(model, held_out, type_codes)
+    histories = read_histories(replace(context.held_out_samples, time_from=None), type_codes)
+    forecasts = _forecast(model, histories, type_codes)
     estimates = _estimate(context, forecasts)
     if context.evaluation.num_futures:
-        horizon = evaluate_horizon(model, held_out, type_codes)
+        horizon = evaluate_horizon(model, histories, type_codes)
         estimates["model"] |= horizon.model
         estimates["repeat"] = horizon.repeat
-    note = few_sequences_warning(len(forecasts.model["sequence_id"].unique()))
+    note = few_sequences_warning(len(forecasts.targets["sequence_id"].unique()))
     _write_estimates(context.path("metrics.json"), estimates, note)
     report_uri = context.path(REPORT_FILE)
     _write_report(model, forecasts, estimates, report_uri)
@@ -89,8 +89,8 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
             if not is_at_position(metric)
         },
         tables={
-            "targets": len(forecasts.model),
-            "targets_uri": forecasts.model_uri,
+            "targets": len(forecasts.targets),
+            "targets_uri": forecasts.targets_uri,
             "report_uri": report_uri,
             **({"note": note} if note else {}),
         },
@@ -99,16 +99,16 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
 
 
 def _forecast(
-    model: EvaluatedModel, held_out: Sequence[History], type_codes: tuple[int, ...]
+    model: EvaluatedModel, histories: Sequence[History], type_codes: tuple[int, ...]
 ) -> _ComparedForecasts:
     """Forecast the targets; the baselines are fitted while the model scores.
 
     Writes ``targets.parquet``.
     """
     context = model.context
-    training = read_histories(context.training, type_codes)
+    training = read_histories(context.training_samples, type_codes)
     baseline_tasks = BaselineTasks(
-        held_out,
+        histories,
         tick=context.manifest.tick,
         num_types=len(type_codes),
         machine_labels=context.task_labels,
@@ -127,7 +127,7 @@ def _estimate(
     seconds, seed = context.manifest.seconds_per_unit, context.seed
     return {
         name: estimate_metrics(table, seconds_per_unit=seconds, seed=seed)
-        for name, table in {"model": forecasts.model, **forecasts.baselines}.items()
+        for name, table in {"model": forecasts.targets, **forecasts.baselines}.items()
     }
 
 
@@ -152,7 +152,7 @@ def _write_report(
         report_uri: Path of the page.
     """
     context = model.context
-    seconds, targets = context.manifest.seconds_per_unit, forecasts.model
+    seconds, targets = context.manifest.seconds_per_unit, forecasts.targets
     against = {
         name: metric_differences(targets, table, seconds_per_unit=seconds, seed=context.seed)
         for name, table in forecasts.baselines.items()

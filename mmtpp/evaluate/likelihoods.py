@@ -61,7 +61,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
     Raises:
         DataError: No event is a target.
     """
-    plan = make_plan(context.held_out, context.vocabulary.token_ids())
+    plan = make_plan(context.held_out_samples, context.vocabulary.token_ids())
     windows = _score_windows(context, plan)
     targets = windows.targets
     if len(targets) == 0:
@@ -69,9 +69,9 @@ def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
             "no event is a target",
             where=context.store_uri,
             setting=f"evaluation.targets_delta = {context.evaluation.targets_delta}, "
-            f"compression.delta = {context.held_out.compression.delta}",
+            f"compression.delta = {context.held_out_samples.compression.delta}",
         )
-    statistics = count_training_events(context.training)
+    statistics = count_training_events(context.training_samples)
     events_uri = context.path("events.parquet")
     write_table(events_uri, targets)
     return EvaluationScores(
@@ -87,7 +87,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
 
 def _score_windows(context: EvaluationContext, plan: Plan) -> WindowScores:
     settings = WindowScorerSettings(
-        sample_settings=context.held_out,
+        sample_settings=context.held_out_samples,
         model=context.location,
         type_codes=context.manifest.occurring_types,
     )
@@ -138,14 +138,14 @@ def loss_metrics(losses: LossSums, *, num_events: int) -> dict[str, float]:
         losses: Losses of all windows.
         num_events: Number of events that the windows predict.
     """
-    nll, tokens = losses.nll, losses.tokens
+    nll, num_labels = losses.nll, losses.num_labels
     content = [Modality.TIME, Modality.TYPE, Modality.TEXT]
     content_nll = nll[content].sum()
     return {
         **losses.per_token(metric_names.LOSS_PREFIX),
         metric_names.WINDOW_NLL: float(nll.sum() / num_events),
         metric_names.CONTENT_NLL: float(content_nll / num_events),
-        metric_names.PERPLEXITY: float(np.exp(content_nll / tokens[content].sum())),
+        metric_names.PERPLEXITY: float(np.exp(content_nll / num_labels[content].sum())),
     }
 
 

@@ -401,10 +401,10 @@ def training_statistics(training: EventBlocks) -> TrainingStatistics:
     """Means and deviations of the memory's columns, and the intervals of the scored events."""
     count, sums, squares, log_intervals = 0, 0.0, 0.0, []
     for events in training:
-        rows = events.memory.numpy()
-        count += len(rows)
-        sums = sums + rows.sum(0, dtype=np.float64)
-        squares = squares + np.square(rows, dtype=np.float64).sum(0)
+        memory = events.memory.numpy()
+        count += len(memory)
+        sums = sums + memory.sum(0, dtype=np.float64)
+        squares = squares + np.square(memory, dtype=np.float64).sum(0)
         log_intervals.append(training.memory.log_intervals(events.next_intervals.double().numpy()))
     means = sums / count
     deviations = np.sqrt(np.maximum(squares / count - means**2, 0.0))

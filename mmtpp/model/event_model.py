@@ -81,8 +81,8 @@ class EventModel(nn.Module):
             best_type_N: (N,) int64, index into ``type_ids`` of the most likely type at each label,
                 meaningful where the label is a type; None without ``type_ids``.
         """
-        targets_N = batch.input_ids[0, batch.labels]
-        return self.head(self.hidden(batch)[batch.predictors], targets_N, type_ids, batch.spread)
+        label_ids_N = batch.input_ids[0, batch.labels]
+        return self.head(self.hidden(batch)[batch.predictors], label_ids_N, type_ids, batch.spread)
 
     def hidden(self, batch: Batch) -> torch.Tensor:
         """(T, D) hidden states of a row, the output of the language model's last layer."""
@@ -205,8 +205,8 @@ def build_event_model(
             tower.requires_grad_(not settings.freeze_vision)
         return EventModel(backbone)
     # PEFT copies the added tokens' rows from the base
-    rows = [backbone.get_input_embeddings().weight, backbone.lm_head.weight]
-    with sharding.gathered(rows), torch.random.fork_rng(devices=[]):
+    matrices = [backbone.get_input_embeddings().weight, backbone.lm_head.weight]
+    with sharding.gathered(matrices), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         adapted = attach_lora(
             backbone,

@@ -86,7 +86,7 @@ class TokenHead(TokenMatrix):
     def forward(
         self,
         hidden_ND: torch.Tensor,
-        targets_N: torch.Tensor,
+        label_ids_N: torch.Tensor,
         type_ids: torch.Tensor | None,
         spread: SpreadLabels | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -97,7 +97,7 @@ class TokenHead(TokenMatrix):
 
         Args:
             hidden_ND: Hidden states of the positions before the labels.
-            targets_N: Token ids of the labels.
+            label_ids_N: Token ids of the labels.
             type_ids: (K,) ids of the tokens of the valid types; None predicts no types.
             spread: Labels that are spread over several tokens; None without smoothing.
 
@@ -107,13 +107,13 @@ class TokenHead(TokenMatrix):
             best_type_N: (N,) int64 index into ``type_ids`` of the most likely type; None without
                 ``type_ids``.
         """
-        num_labels = len(targets_N)
+        num_labels = len(label_ids_N)
         size = max(1, LOGITS_BYTES // (4 * self.num_tokens))
         parts: list[Sequence[torch.Tensor]] = []
         for start in range(0, max(1, num_labels), size):
             part = slice(start, start + size)
             place_N = None if spread is None else spread.place[part]
-            arguments = (hidden_ND[part], targets_N[part], type_ids, spread, place_N)
+            arguments = (hidden_ND[part], label_ids_N[part], type_ids, spread, place_N)
             if num_labels > size and torch.is_grad_enabled():
                 parts.append(
                     checkpoint(
@@ -151,18 +151,18 @@ class TokenHead(TokenMatrix):
     def _score(
         self,
         hidden_ND: torch.Tensor,
-        targets_N: torch.Tensor,
+        label_ids_N: torch.Tensor,
         type_ids: torch.Tensor | None,
         spread: SpreadLabels | None,
         place_N: torch.Tensor | None,
     ) -> Sequence[torch.Tensor]:
         logits_NV = self.logits(hidden_ND)
-        nll_N = functional.cross_entropy(logits_NV, targets_N, reduction="none")
+        nll_N = functional.cross_entropy(logits_NV, label_ids_N, reduction="none")
         if spread is not None and place_N is not None:
             # difference of the cross-entropies with the spread label and with the single token
-            target_N = logits_NV.gather(1, targets_N[:, None])[:, 0]
+            label_N = logits_NV.gather(1, label_ids_N[:, None])[:, 0]
             bytes_NB = logits_NV[:, spread.byte_ids]
-            excess_N = target_N - (spread.weights[place_N] * bytes_NB).sum(dim=-1)
+            excess_N = label_N - (spread.weights[place_N] * bytes_NB).sum(dim=-1)
             excess_N = torch.where(place_N > 0, excess_N, 0.0)
             nll_N = nll_N + (excess_N - excess_N.detach())
         if type_ids is None:

@@ -13,14 +13,14 @@ from pathlib import Path
 from ray.train import Checkpoint
 
 from mmtpp.core.errors import ModelError
-from mmtpp.core.training.training_metrics import VALIDATION_LOSS
+from mmtpp.core.training.training_metrics import VALIDATION_WEIGHTED_LOSS
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import join
 from mmtpp.train.engine import DeepSpeedEngine
 from mmtpp.train.local_checkpoint import report_checkpoint, write_local_checkpoint
 from mmtpp.train.worker_inputs import PROGRESS_FILE
 
-BEST_BY = VALIDATION_LOSS
+BEST_BY = VALIDATION_WEIGHTED_LOSS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class TrainingProgress:
         plan_fingerprint: Fingerprint of the samples and their order.
         vocabulary_hash: Hash of the model's vocabulary.
         best_step: Step of the best validation so far; 0 before the first validation.
-        best_loss: Loss of the best validation in nats per token; 0 before the first validation.
+        best_loss: Weighted loss of the best validation in nats per token; 0 before the first
+            validation.
     """
 
     step: int
@@ -46,9 +47,12 @@ class TrainingProgress:
         return replace(self, step=self.step + 1)
 
     def with_validation(self, validation: dict[str, float]) -> "TrainingProgress":
-        """The progress after a validation, which may make this step the best one."""
-        loss = validation[BEST_BY]
-        if self.best_step and self.best_loss <= loss:
+        """The progress after a validation, which may make this step the best one.
+
+        Without a validation label of positive weight, no step is the best.
+        """
+        loss = validation.get(BEST_BY)
+        if loss is None or (self.best_step and self.best_loss <= loss):
             return self
         return replace(self, best_step=self.step, best_loss=loss)
 

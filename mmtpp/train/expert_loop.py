@@ -80,8 +80,9 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     tracker = rank_tracker(inputs.tracking, inputs.run, rank=rank)
     interruptions = InterruptionPoll(stop_request)
     progress_log = _ProgressLog(tracker, every=inputs.log_every)
-    to_report: dict[str, float] = {}
+    latest: dict[str, float] = {}  # of the last validation; the last report carries it
     while not fit.is_finished:
+        to_report: dict[str, float] = {}
         progress_log.add(fit, fit.run_step())
         interruption = interruptions.poll(torch.device("cpu"))
         is_validated, network = fit.validation_is_due, fit.progress.network
@@ -89,6 +90,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
             with progress_log.outside_training("validation"):
                 losses, to_report = _validate(fit, tracker)
             fit.keep_or_end(losses)
+            latest = to_report
         if fit.is_finished:
             break
         if interruption.stop_requested:
@@ -102,15 +104,15 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
             ray.train.report({**to_report, STEP: float(fit.total_steps)})
     if fit.is_finished:
         expert = build_expert(fit, inputs)
-        to_report = final_metrics(fit, expert)
-        tracker.log_metrics(fit.total_steps, to_report)
+        latest = final_metrics(fit, expert)
+        tracker.log_metrics(fit.total_steps, latest)
         if rank == 0:
             warn_below_marginal(
-                to_report, where=inputs.train_sequence_settings.sample_settings.store.data_uri
+                latest, where=inputs.train_sequence_settings.sample_settings.store.data_uri
             )
             write_expert(expert, inputs)
     outcome = Outcome(fit.total_steps, best_step=0, is_finished=fit.is_finished)
-    _save(fit, inputs, rank, to_report | outcome.as_metrics(), wait=True)
+    _save(fit, inputs, rank, latest | outcome.as_metrics(), wait=True)
     tracker.detach()
 
 

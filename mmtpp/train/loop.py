@@ -96,7 +96,7 @@ def _next_rows(worker: Worker, step: int) -> list[PackedRow]:
 def _count_step(worker: Worker, rows: Sequence[PackedRow], report: StepReport) -> None:
     row_flops = sum(worker.flop_counter(row).total for row in rows)
     flops = worker.engine.num_gradient_passes * row_flops
-    worker.telemetry.add_step(report.num_tokens, int(report.losses.tokens.sum()), flops)
+    worker.telemetry.add_step(report.num_tokens, int(report.losses.num_labels.sum()), flops)
 
 
 def _log_step(

@@ -42,7 +42,7 @@ class LabelWeights:
         self._sections = {"training.loss_weights": modalities, "tasks": tasks}
 
     def __call__(self, row: PackedRow) -> FloatArray:
-        """(N,) weights of the labels of a row."""
+        """(L,) weights of a row's likelihoods: one of each label, with soft tokens two."""
         weights = self._modality[row.likelihood_modalities()]
         if row.branches is None:
             return weights
@@ -103,7 +103,7 @@ class StepReport:
     """Measurements of one update, summed over all ranks.
 
     Attributes:
-        losses: Unweighted losses by modality.
+        losses: Losses by modality, and the weighted loss.
         num_tokens: Number of tokens in the step's rows.
         grad_norm: Gradient norm before clipping.
         learning_rate: Learning rate of the update.
@@ -140,8 +140,8 @@ def train_step(
             rank before the update.
     """
     engine, device = context.engine, context.batcher.device
-    label_weights = [context.label_weights(row) for row in rows]
-    total_weight, num_tokens = _sum_weights_and_tokens(rows, label_weights, device)
+    row_weights = [context.label_weights(row) for row in rows]
+    total_weight, num_tokens = _sum_weights_and_tokens(rows, row_weights, device)
     where = f"step {step}, samples of this rank {[row.sample_id for row in rows]}"
     if total_weight == 0:
         raise ConfigError(
@@ -151,22 +151,22 @@ def train_step(
             "0; raise their weight, or training.samples_per_step",
             setting=context.label_weights.describe(),
         )
-    micro_batches = _pad_rows(rows, label_weights, context.num_micro_batches)
+    micro_batches = _pad_rows(rows, row_weights, context.num_micro_batches)
 
     computed = count()
 
     def accumulate_gradients(factor: float) -> list[torch.Tensor]:
-        """Add the gradients of the loss times ``factor``; return the (N,) losses of each row."""
+        """Add the gradients of the loss times ``factor``; return the (L,) losses of each row."""
         nll: list[torch.Tensor] = []
-        for row, row_weights in micro_batches:
+        for row, weights in micro_batches:
             on_micro_batch(next(computed))
             nll_N = _label_losses(context, row, step)
-            weights_N = torch.as_tensor(row_weights, device=device, dtype=torch.float32)
+            weights_N = torch.as_tensor(weights, device=device, dtype=torch.float32)
             engine.backward(factor * (nll_N * weights_N).sum() / total_weight)
             nll.append(nll_N.detach())
         return nll[: len(rows)]
 
-    losses = _sum_losses(accumulate_gradients(1.0), rows, device)
+    losses = _sum_losses(accumulate_gradients(1.0), rows, row_weights, device)
     if engine.num_gradient_passes > 1:
         engine.reduce_variance(accumulate_gradients)
     if not np.isfinite(losses.nll).all():
@@ -204,7 +204,7 @@ def _pad_rows(
 
 
 def _label_losses(context: StepContext, row: PackedRow, step: int) -> torch.Tensor:
-    """(N,) negative log-likelihoods of the labels of a row."""
+    """(L,) negative log-likelihoods of a row: one of each label, with soft tokens two."""
     # Dropout is a function of sample and step: a resumed run repeats it exactly.
     torch.manual_seed(seed_from("dropout", context.seed, step, row.sample_id) % 2**63)
     batch = context.batcher(row)
@@ -215,10 +215,16 @@ def _label_losses(context: StepContext, row: PackedRow, step: int) -> torch.Tens
 
 
 def _sum_losses(
-    nll: list[torch.Tensor], rows: Sequence[PackedRow], device: torch.device
+    nll: list[torch.Tensor],
+    rows: Sequence[PackedRow],
+    row_weights: Sequence[FloatArray],
+    device: torch.device,
 ) -> LossSums:
-    """Losses by modality over all ranks; waits for the device."""
-    modalities = [row.likelihood_modalities() for row in rows]
-    losses = LossSums.from_labels(torch.cat(nll).double().cpu().numpy(), np.concatenate(modalities))
-    merged = sum_over_ranks(torch.tensor([*losses.nll, *losses.tokens], device=device))
-    return LossSums(*np.split(merged.cpu().numpy(), 2))
+    """Losses over all ranks; waits for the device."""
+    losses = LossSums.from_labels(
+        torch.cat(nll).double().cpu().numpy(),
+        np.concatenate([row.likelihood_modalities() for row in rows]),
+        np.concatenate(row_weights),
+    )
+    merged = sum_over_ranks(torch.tensor(losses.as_array(), device=device))
+    return LossSums.from_array(merged.cpu().numpy())

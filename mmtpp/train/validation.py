@@ -62,9 +62,9 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
         step: Number of updates made.
 
     Returns:
-        Losses by modality, interval NLL and next-type accuracy; in stage 1 also the NLL of whole
-        events in nats per event. The values are the same on all ranks. In stage 2 they are those of
-        the answers.
+        Losses by modality and with the weights of the labels, interval NLL and next-type accuracy;
+        in stage 1 also the NLL of whole events in nats per event. The values are the same on all
+        ranks. In stage 2 they are those of the answers.
 
     Raises:
         DataError: No validation event is a target; raised on every rank.
@@ -86,17 +86,18 @@ def validate(worker: Worker, step: int) -> dict[str, float]:
             nll = nll_N.double().cpu().numpy()
             assert best_type_N is not None
             best_types = type_codes[best_type_N.cpu().numpy()]
-            losses += LossSums.from_labels(nll, row.likelihood_modalities())
+            weights = worker.step_context.label_weights(row)
+            losses += LossSums.from_labels(nll, row.likelihood_modalities(), weights)
             score = _score_sequence if row.branches is None else _score_answers
             event_sums += score(row, nll, best_types)
     engine.model.train()
-    values = torch.tensor([*losses.nll, *losses.tokens, *event_sums.as_array()], device=device)
+    num_loss_sums = len(losses.as_array())
+    values = torch.tensor([*losses.as_array(), *event_sums.as_array()], device=device)
     merged = sum_over_ranks(values).cpu().numpy()
-    num_modalities = len(losses.nll)
-    nll_sums, token_sums = merged[:num_modalities], merged[num_modalities : 2 * num_modalities]
-    event_sums = EventSums(*merged[2 * num_modalities :].tolist())
-    _check_targets(worker, int(token_sums.sum()))
-    metrics = LossSums(nll_sums, token_sums).per_token(VALIDATION)
+    losses = LossSums.from_array(merged[:num_loss_sums])
+    event_sums = EventSums(*merged[num_loss_sums:].tolist())
+    _check_targets(worker, int(losses.num_labels.sum()))
+    metrics = losses.per_token(VALIDATION)
     return metrics | _event_metrics(event_sums, whole_events=_scores_whole_events(worker.inputs))
 
 

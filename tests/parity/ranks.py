@@ -365,7 +365,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         finally:
             for handle in handles:
                 handle.remove()
-        losses.append(float(report.losses.nll.sum() / report.losses.tokens.sum()))
+        losses.append(float(report.losses.nll.sum() / report.losses.num_labels.sum()))
         norms.append(report.grad_norm)
         if step + 1 == job.save_after:
             engine.save(Path(job.save))

@@ -3,6 +3,8 @@
 VALIDATION = "validation"
 """Family of the metrics of a validation: the first word of their names."""
 VALIDATION_LOSS = "validation/loss_per_token"
+VALIDATION_WEIGHTED_LOSS = "validation/weighted_loss_per_token"
+"""The loss that a training minimises, by which the best model is chosen."""
 VALIDATION_EVENTS = "validation/events"
 VALIDATION_INTERVAL_NLL = "validation/interval_code_nll_nats_per_event"
 VALIDATION_EVENT_NLL = "validation/nll_nats_per_event"
@@ -21,6 +23,7 @@ VALIDATION_METRICS = (
     "validation/type_loss_per_token",
     "validation/text_loss_per_token",
     "validation/control_loss_per_token",
+    VALIDATION_WEIGHTED_LOSS,
     VALIDATION_EVENTS,
     VALIDATION_INTERVAL_NLL,
     VALIDATION_EVENT_NLL,

@@ -76,7 +76,7 @@ class WindowScorer(ModelActor):
         losses = LossSums.from_labels(nll, modality)
         columns = {
             "nll": [losses.nll],
-            "num_tokens": [losses.tokens],
+            "num_tokens": [losses.num_labels],
             "num_events": [int(sample.event_values("is_scored").sum())],
             "targets": self._score_targets(sample, scores),
         }

@@ -85,7 +85,7 @@ class EvaluatedExpert(EvaluatedModel):
         codes = self.trained_tasks.type_codes
         return read_sequences(
             SequenceSettings(
-                self.context.held_out, codes, self._expert.texts, self._expert.reads_images
+                self.context.held_out_samples, codes, self._expert.texts, self._expert.reads_images
             )
         )
 

@@ -61,7 +61,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
         supervision = FutureOrigins(
             ("time",), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
         )
-        sample_settings = replace(context.held_out, supervision=supervision)
+        sample_settings = replace(context.held_out_samples, supervision=supervision)
         settings = FutureActorSettings(
             sample_settings=sample_settings,
             model=context.location,
@@ -89,7 +89,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
 
     def facts(self) -> dict[str, str]:
         """What the report says about the model."""
-        model, compression = self.context.location, self.context.held_out.compression
+        model, compression = self.context.location, self.context.held_out_samples.compression
         return {
             "model": model.model_uri,
             **({"adapter": model.adapter_uri} if model.adapter_uri else {}),
@@ -103,14 +103,14 @@ class EvaluatedLanguageModel(EvaluatedModel):
 
     @property
     def _grid(self) -> IntervalGrid:
-        num_bytes = self.context.held_out.template.time_bytes
+        num_bytes = self.context.held_out_samples.template.time_bytes
         return self.trained_tasks.interval_range.grid(num_bytes=num_bytes)
 
     @cached_property
     def _windows(self) -> _Windows:
         tasks = tuple(name for name in EVENT_TASKS if name in self.trained_tasks.tasks)
         sample_settings = replace(
-            self.context.held_out,
+            self.context.held_out_samples,
             supervision=EveryEvent(tasks, self._grid.first_bytes),
             packed=True,  # short sequences share a forward pass
         )

@@ -70,4 +70,4 @@ class EvaluatedSoftModel(EvaluatedModel):
     @property
     def _samples(self) -> SampleSettings:
         """Settings of the held-out samples, with the model's memory."""
-        return with_memory(self.context.held_out, self.context.location.scored_uri)
+        return with_memory(self.context.held_out_samples, self.context.location.scored_uri)
