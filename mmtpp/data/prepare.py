@@ -84,6 +84,7 @@ def prepare(config: RunConfig) -> dict[str, object]:
         "store_uri": store_uri,
         "fingerprint": manifest.fingerprint,
         "reused": report.reused,
+        "shards_copied": report.shards_copied,
     }
 
 

@@ -151,9 +151,7 @@ def train_step(
             "0; raise their weight, or training.samples_per_step",
             setting=context.label_weights.describe(),
         )
-    micro_batches = _pad_rows(rows, row_weights, context.num_micro_batches)
-
-    computed = count()
+    micro_batches, computed = _pad_rows(rows, row_weights, context.num_micro_batches), count()
 
     def accumulate_gradients(factor: float) -> list[torch.Tensor]:
         """Add the gradients of the loss times ``factor``; return the (L,) losses of each row."""
@@ -169,6 +167,12 @@ def train_step(
     losses = _sum_losses(accumulate_gradients(1.0), rows, row_weights, device)
     if engine.num_gradient_passes > 1:
         engine.reduce_variance(accumulate_gradients)
+    _check_finite(losses, where)
+    grad_norm = engine.update(step, where)
+    return StepReport(losses, num_tokens, grad_norm, engine.learning_rate)
+
+
+def _check_finite(losses: LossSums, where: str) -> None:
     if not np.isfinite(losses.nll).all():
         raise NonFiniteLossError(
             "the loss is not finite",
@@ -176,8 +180,6 @@ def train_step(
             cause="training diverged, or weights are damaged; the last checkpoint is from before "
             "this step",
         )
-    grad_norm = engine.update(step, where)
-    return StepReport(losses, num_tokens, grad_norm, engine.learning_rate)
 
 
 def _sum_weights_and_tokens(

@@ -158,7 +158,7 @@ def test_a_job_ships_only_the_files_of_the_project(tmp_path):
         name
         for name in names
         if name.endswith((".md", ".png", ".jsonl"))
-        or name.startswith(("docs/", "tests/"))
+        or name.startswith(("benchmarks/", "docs/", "tests/"))
         or name == "tutorial.ipynb"
     }
     assert "benchmarks/quality/results.jsonl" in not_shipped

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.pretrained import run as benchmark
 from benchmarks.pretrained.report import write_report
-from benchmarks.pretrained.trial import ADAPTED, EXPERT, RANDOM, TINY, TINY_LONGER
+from benchmarks.pretrained.trial import ADAPTED, EXPERT, NAMED, RANDOM, TINY, TINY_LONGER
 from mmtpp.exchange.gguf_import import import_gguf
 from tests.gguf_files import write_gguf
 from tests.utterances import write_utterances
@@ -40,6 +40,7 @@ def test_finished_trials_are_kept(cluster, tmp_path: Path):
         (RANDOM, True),
         (TINY, True),
         (EXPERT, True),
+        (NAMED, True),
         (TINY_LONGER, True),
     ]
     assert all(np.isfinite(list(record["metrics"].values())).all() for record in records)

@@ -18,7 +18,6 @@ the unfinished tasks. The driver writes the manifest at the end.
 """
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -27,8 +26,9 @@ from mmtpp.core.errors import DataError, ModelError, StorageError
 from mmtpp.core.split import split_from_path
 from mmtpp.data.encode import shards
 from mmtpp.data.encode.encode_pipeline import EncodePipeline, RepeatedIdsError
-from mmtpp.data.encode.encode_settings import AUTO, EncodeSettings
+from mmtpp.data.encode.encode_settings import AUTO, SEQUENCE, EncodeSettings
 from mmtpp.data.encode.given_splits import check_given_splits, warn_unused_splits
+from mmtpp.data.encode.reused_shards import ShardInputs, find_reusable
 from mmtpp.data.encode.source_listing import list_event_files
 from mmtpp.data.encode.totals import json_digest
 from mmtpp.data.encode.train_vocabulary import load_or_train_vocabulary
@@ -56,13 +56,13 @@ class EncodeReport:
     Attributes:
         manifest: Manifest of the store.
         reused: True when the store already existed, made from the same input and settings.
-        seconds: Duration of the call.
+        shards_copied: Number of shards that were those of the store before.
         files_not_read: Number of files of the source that hold no events, by suffix.
     """
 
     manifest: Manifest
     reused: bool
-    seconds: float
+    shards_copied: int
     files_not_read: dict[str, int]
 
 
@@ -95,29 +95,29 @@ def encode(
         StorageError: Source or store cannot be reached.
         ClusterError: A task kills its process repeatedly.
     """
-    started = time.monotonic()
-    listing, source_state = list_event_files(settings, max_file_bytes=max_file_bytes)
+    listing, files = list_event_files(settings, max_file_bytes=max_file_bytes)
     check_given_splits(settings, [path for path, _ in listing.events])
-    request = _request_digest(settings, vocabulary, source_state)
+    may_join = _may_join(settings, listing.events)
+    request = _request_digest(settings, vocabulary, files.digest)
     existing = find_manifest(store_uri, to_replace=True)
     if existing and existing.request == request:
         _keep(existing, settings, store_uri, max_rejected_fraction)
-        return EncodeReport(existing, True, time.monotonic() - started, listing.not_read)
-    if vocabulary is None:
-        vocabulary = load_or_train_vocabulary(settings, store_uri, existing, listing.events)
-    _check_vocabulary(existing, vocabulary, store_uri)
+        return EncodeReport(existing, True, 0, listing.not_read)
+    vocabulary = _choose_vocabulary(vocabulary, settings, store_uri, existing, listing.events)
     data_folder = _create_data_folder(store_uri, request, vocabulary)
     first_folder = join(store_uri, data_folder)
-    may_join = _may_join(settings, listing.events)
     source_shards = shards.build_shards(listing.events)
     pipeline = EncodePipeline(settings, first_folder, max_processes, machine_labels)
     pipeline = pipeline.with_type_names(source_shards, existing.type_names if existing else ())
+    inputs = ShardInputs.from_settings(files, pipeline.settings, vocabulary.hash, _division())
+    num_copied = _copy_shards(pipeline, existing, store_uri, inputs, source_shards)
     try:
         totals = pipeline.run(source_shards, may_join=may_join)
+        inputs.save(first_folder)
     except RepeatedIdsError:
         if not may_join:
             raise
-        # in another folder: tasks of the first attempt may still write to theirs
+        # tasks of the first attempt may still write to their folder
         data_folder = _create_data_folder(store_uri, request, vocabulary, division="joined")
         totals = pipeline.in_folder(join(store_uri, data_folder)).run_joined(source_shards)
     warn_unused_splits(settings, totals.declared_splits)
@@ -125,7 +125,7 @@ def encode(
     _check_rejected(manifest, settings, store_uri, max_rejected_fraction, totals.examples)
     manifest.save(store_uri)
     _remove_intermediate(first_folder, join(store_uri, data_folder))
-    return EncodeReport(manifest, False, time.monotonic() - started, listing.not_read)
+    return EncodeReport(manifest, False, num_copied, listing.not_read)
 
 
 def _may_join(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> bool:
@@ -142,23 +142,53 @@ def _request_digest(
     settings: EncodeSettings, vocabulary: Vocabulary | None, source_state: str
 ) -> str:
     """Hash of everything that the content of the store depends on."""
-    # another division into shards, parts and blocks must not reuse the files of this one
-    division = [
+    return json_digest(
+        [
+            ENCODE_VERSION,
+            _division()[1:],
+            asdict(settings),
+            vocabulary.hash if vocabulary else "",
+            source_state,
+        ]
+    )
+
+
+def _division() -> list[int]:
+    """Version of the steps, and sizes of shards, parts and blocks, which all shards depend on."""
+    return [
+        ENCODE_VERSION,
         shards.FILES_PER_SHARD,
         shards.BYTES_PER_SHARD,
         PART_EVENTS,
         GROUP_EVENTS,
         IMAGES_PER_BLOCK,
     ]
-    return json_digest(
-        [
-            ENCODE_VERSION,
-            division,
-            asdict(settings),
-            vocabulary.hash if vocabulary else "",
-            source_state,
-        ]
-    )
+
+
+def _copy_shards(
+    pipeline: EncodePipeline,
+    existing: Manifest | None,
+    store_uri: str,
+    inputs: ShardInputs,
+    source_shards: list[shards.Shard],
+) -> int:
+    """Copy the shards of the present store that are the same in the new one; return their number.
+
+    The events of several files are not copied where they are joined: a new file may belong to any
+    sequence.
+    """
+    if existing is None or pipeline.settings.partitioning == SEQUENCE:
+        return 0
+    old_folder = join(store_uri, existing.data_folder)
+    items = find_reusable(old_folder, inputs, source_shards)
+    num_copied = pipeline.copy_shards(items, old_folder)
+    if num_copied:
+        logger.info(
+            "%d of %d shards are those of the present store, and were copied",
+            num_copied,
+            len(source_shards),
+        )
+    return num_copied
 
 
 def _create_data_folder(
@@ -174,12 +204,20 @@ def _create_data_folder(
     return data_folder
 
 
-def _check_vocabulary(existing: Manifest | None, vocabulary: Vocabulary, store_uri: str) -> None:
-    """Refuse to replace a store by one with another vocabulary.
+def _choose_vocabulary(
+    vocabulary: Vocabulary | None,
+    settings: EncodeSettings,
+    store_uri: str,
+    existing: Manifest | None,
+    files: list[tuple[str, int]],
+) -> Vocabulary:
+    """The vocabulary of the model, of the existing store, or of a tokenizer trained on the files.
 
     Raises:
-        ModelError: The vocabularies differ.
+        ModelError: The existing store has another vocabulary.
     """
+    if vocabulary is None:
+        vocabulary = load_or_train_vocabulary(settings, store_uri, existing, files)
     if existing and existing.vocabulary_hash != vocabulary.hash:
         raise ModelError(
             f"the store has the vocabulary {existing.vocabulary_hash[:16]}, this job "
@@ -188,6 +226,7 @@ def _check_vocabulary(existing: Manifest | None, vocabulary: Vocabulary, store_u
             cause="model.path or model.tokenizer_size differs from the one the store was made with",
             setting="store.uri: choose another folder, or delete the existing store",
         )
+    return vocabulary
 
 
 def _keep(

@@ -21,6 +21,7 @@ from mmtpp.data.encode.partition_step import JoinPartition, PartitionShard
 from mmtpp.data.encode.pieces import DONE, PIECES, PartitionedShard, PartitionRange
 from mmtpp.data.encode.read_step import ReadShard
 from mmtpp.data.encode.repeated_ids import IdSamples
+from mmtpp.data.encode.reused_shards import CopyShard
 from mmtpp.data.encode.shard_output import ShardReading
 from mmtpp.data.encode.shards import Partition, Shard, build_partition
 from mmtpp.data.encode.totals import Totals, ids_with_hashes
@@ -112,6 +113,26 @@ class EncodePipeline:
         )
         write_bytes(uri, json.dumps(names).encode())
         return names
+
+    def copy_shards(self, items: list[dict], old_folder: str) -> int:
+        """Copy unchanged shards of another data folder, which are then finished.
+
+        Args:
+            items: Result of ``find_reusable``.
+            old_folder: URI of the other data folder.
+
+        Returns:
+            Number of copied shards, without those that were finished before.
+        """
+        done = self._file_names(COUNTS, ".json")
+        todo = [item for item in items if shard_file(item["shard"], ".json") not in done]
+        progress = ProgressBar("copy", total=len(todo), unit="shards")
+        num_copied = 0
+        for row in self.run_step(CopyShard, todo, (old_folder, self._folder)):
+            num_copied += row["copied"]
+            progress.advance(1)
+        progress.close()
+        return num_copied
 
     def run(self, shards: list[Shard], *, may_join: bool) -> Totals:
         """Run the unfinished tasks of all steps, and sum the counts of all shards.

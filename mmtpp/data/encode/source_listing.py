@@ -1,6 +1,5 @@
 """List the files of a source: event files, and files that are not read."""
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,7 @@ from pyarrow.fs import FileInfo
 from mmtpp.core.errors import DataError, MissingFileError
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.saved_datasets import files_without_events
+from mmtpp.data.encode.source_files import SourceFiles
 from mmtpp.data.sources import kinds_that_read
 from mmtpp.data.sources.event_files import suffix_of
 from mmtpp.data.sources.reader import SourceReader
@@ -93,7 +93,9 @@ class SourceListing:
         return f"{sum(self.not_read.values())} files are not read ({kinds})"
 
 
-def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[SourceListing, str]:
+def list_event_files(
+    settings: EncodeSettings, *, max_file_bytes: int
+) -> tuple[SourceListing, SourceFiles]:
     """List the files of a source, and warn of files that are not read.
 
     Args:
@@ -101,16 +103,13 @@ def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[
         max_file_bytes: Largest event file, because a process reads a whole file into memory.
 
     Returns:
-        The files, and a hash of names, sizes and times of all files, images included.
+        The event files, and the state of all files, images included.
 
     Raises:
         DataError: There is no event file, or one is too large.
     """
     reader = settings.build_reader()
     files = list_files_of_source(settings.source_uri, settings.source_file)
-    state = hashlib.sha256()
-    for path, info in files:
-        state.update(f"{path}\0{info.size}\0{info.mtime_ns}\0".encode("utf-8", "surrogatepass"))
     listing = SourceListing.from_source(reader, settings.source_uri, files)
     if not listing.events:
         raise no_files_error(
@@ -130,7 +129,7 @@ def list_event_files(settings: EncodeSettings, *, max_file_bytes: int) -> tuple[
             cause="split the file by sequence into files of 10 to 100 MiB",
             setting=f"source.max_file_mib = {max_file_bytes // 2**20}",
         )
-    return listing, state.hexdigest()
+    return listing, SourceFiles.from_listing(files, (path for path, _ in listing.events))
 
 
 def list_files_of_source(uri: str, file: str) -> list[tuple[str, FileInfo]]:
