@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pyarrow.fs as pafs
 import pytest
 
@@ -16,6 +17,7 @@ from mmtpp.core.errors import FileTooLargeError, MissingFileError, StorageError
 from mmtpp.doctor.services import check_storage
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
+from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import (
     check_bucket,
     copy_folder,
@@ -192,38 +194,65 @@ def test_an_object_that_only_s3fs_can_name_is_read(stack):
     assert not exists(f"{folder}/b")
 
 
-@pytest.mark.parametrize("scheme", ["az", "gs"])
-def test_a_data_set_is_prepared(
+# prepares, trains and evaluates on a cluster of its own, whose workers get the variables
+JOBS = """
+import json, sys
+from mmtpp.config.load import with_values
+from mmtpp.data.prepare import prepare
+from mmtpp.evaluate.evaluate import evaluate
+from mmtpp.train.launch import pretrain
+from tests.job_settings import make_config
+
+config = make_config(**json.loads(sys.argv[1]))
+report = prepare(config)
+trained = pretrain(config)
+result = evaluate(with_values(config, {"model.path": trained["model_uri"]}))
+keys = {"report": report, "trained": trained, "result": result}
+print(json.dumps(keys))
+"""
+
+
+@pytest.mark.parametrize("scheme", [pytest.param("az", marks=pytest.mark.slow), "gs"])
+def test_a_model_is_trained_and_evaluated(
     stack, scheme: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    """On a new cluster, whose workers get the variables of the server."""
     variables = request.getfixturevalue({"az": "azure", "gs": "google"}[scheme])
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    source, target = f"{scheme}://mmtpp/t/raw", f"{scheme}://mmtpp/t/store"
-    publish_events(source)
+    folder = f"{scheme}://mmtpp/t"
+    publish_events(f"{folder}/raw")
+    changes = {
+        "source.uri": f"{folder}/raw",
+        "store.uri": f"{folder}/store",
+        "run.storage_uri": f"{folder}/runs",
+        "run.name": f"base-{scheme}",
+        "training.num_steps": 5,
+        "training.num_workers": 1,
+        "training.checkpoint_every": 2,
+        "evaluation.max_sequences": 2,
+    }
     with tempfile.TemporaryDirectory() as temp:  # the paths of Ray's sockets must be short
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-        environment |= {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": temp}
-        settings = [f"source.uri={source}", f"store.uri={target}", "model.tokenizer_size=512"]
         process = subprocess.run(
-            [
-                sys.executable,
-                "jobs/prepare.py",
-                *(part for setting in settings for part in ("--set", setting)),
-            ],
+            [sys.executable, "-c", JOBS, json.dumps(changes)],
             cwd=ROOT,
-            env=environment,
+            env=environment | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": temp},
             capture_output=True,
             text=True,
             check=False,
             timeout=400,
         )
     assert process.returncode == 0, process.stderr[-3000:]
-    report = json.loads(process.stdout.splitlines()[-1])
+    jobs = json.loads(process.stdout.splitlines()[-1])
+    report, trained, result = jobs["report"], jobs["trained"], jobs["result"]
     assert report["events_read"] == report["events_kept"] == NUM_SEQUENCES * NUM_EVENTS
-    manifest = load_manifest(target)
-    assert manifest.events_kept == NUM_SEQUENCES * NUM_EVENTS
+    assert load_manifest(f"{folder}/store").events_kept == NUM_SEQUENCES * NUM_EVENTS
+    assert (trained["steps"], trained["model_uri"]) == (5, f"{folder}/runs/base-{scheme}/model")
+    assert exists(f"{trained['model_uri']}/model.safetensors")
+    events = read_table(result["events_uri"])
+    assert len(events) == result["events"] > 0
+    assert np.isfinite(events["interval_code_nll"].to_numpy()).all()
+    manifest = read_bytes(f"{folder}/store/manifest.json").decode()
     secrets = [text for text in variables.values() if "AccountKey" in text]
-    for text in (process.stdout, process.stderr, read_bytes(f"{target}/manifest.json").decode()):
+    for text in (process.stdout, process.stderr, manifest):
         assert not any(secret in text for secret in secrets)
