@@ -1,5 +1,6 @@
 """Typed settings of readers and samples, from the configuration and a store's manifest."""
 
+import logging
 from collections.abc import Sequence
 
 from mmtpp.config.job_checks import check_soft
@@ -14,7 +15,7 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.core.representation.compression import Compression
 from mmtpp.core.representation.supervision import AllTokens, EveryEvent, Supervision
 from mmtpp.core.representation.template import TemplateSettings
-from mmtpp.core.representation.type_words import words_of_types
+from mmtpp.core.representation.type_words import MAX_NAME_TOKENS, words_of_types
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources import build_reader
@@ -27,6 +28,8 @@ from mmtpp.model.processor import image_side
 from mmtpp.model.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join
+
+logger = logging.getLogger(__name__)
 
 ALL_TOKENS = AllTokens()
 
@@ -186,8 +189,16 @@ def _type_words(sections: SampleSections, manifest: Manifest) -> tuple[tuple[int
     """The names of a store's types as the template writes them."""
     if sections.template.types != "words":
         return ()
-    uri = sections.store.uri
-    return write_type_names(manifest.type_names, store_vocabulary(uri, manifest), where=uri)
+    uri, names = sections.store.uri, manifest.type_names
+    words = write_type_names(names, store_vocabulary(uri, manifest), where=uri)
+    if unnamed := [code for code in manifest.occurring_types if code >= len(names)]:
+        raise ConfigError(
+            f"the template writes the names of types, but the types {unnamed} have none",
+            where=uri,
+            cause="some types of the events are numbers that source.types does not name",
+            setting="template.types = words",
+        )
+    return words
 
 
 def write_type_names(
@@ -210,7 +221,17 @@ def write_type_names(
             cause="types are numbers where source.types is empty and the events name none",
             setting="template.types = words",
         )
-    return words_of_types(vocabulary.encode_texts(names), vocabulary.token_ids().blank[-1])
+    words = words_of_types(vocabulary.encode_texts(names), vocabulary.token_ids().blank[-1])
+    if alike := len(words) - len(set(words)):
+        logger.warning(
+            "%s: %d of %d types have the same first %d tokens as others, so only their codes "
+            "differ (template.types = words)",
+            where,
+            alike,
+            len(words),
+            MAX_NAME_TOKENS,
+        )
+    return words
 
 
 def template_of(

@@ -99,9 +99,9 @@ class TrainedTasks:
                 where=where,
                 cause="source.seconds_per_unit differed when the events were prepared",
             )
-        names = ", ".join(events.type_names) or "nameless"
-        trained_names = ", ".join(self.type_names) or "nameless"
-        if names != trained_names:
+        if tuple(events.type_names) != tuple(self.type_names):
+            names = ", ".join(events.type_names) or "nameless"
+            trained_names = ", ".join(self.type_names) or "nameless"
             raise ModelError(
                 f"the types are {names}; in the model's training events they are {trained_names}",
                 where=where,

@@ -32,8 +32,9 @@ class TrainingProgress:
         plan_fingerprint: Fingerprint of the samples and their order.
         vocabulary_hash: Hash of the model's vocabulary.
         best_step: Step of the best validation so far; 0 before the first validation.
-        best_loss: Weighted loss of the best validation in nats per token; 0 before the first
-            validation.
+        best_loss: Value of ``best_by`` at the best validation; 0 before the first validation.
+        best_by: Metric that chose the best step; empty before the first validation. An earlier
+            version chose by another one, and did not record it.
     """
 
     step: int
@@ -41,6 +42,7 @@ class TrainingProgress:
     vocabulary_hash: str
     best_step: int = 0
     best_loss: float = 0.0
+    best_by: str = ""
 
     def after_step(self) -> "TrainingProgress":
         """The progress after one more update."""
@@ -52,9 +54,10 @@ class TrainingProgress:
         Without a validation label of positive weight, no step is the best.
         """
         loss = validation.get(BEST_BY)
-        if loss is None or (self.best_step and self.best_loss <= loss):
+        is_comparable = self.best_step > 0 and self.best_by == BEST_BY
+        if loss is None or (is_comparable and self.best_loss <= loss):
             return self
-        return replace(self, best_step=self.step, best_loss=loss)
+        return replace(self, best_step=self.step, best_loss=loss, best_by=BEST_BY)
 
 
 def save_checkpoint(

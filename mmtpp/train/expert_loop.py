@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from mmtpp.core.training.training_metrics import (
     VALIDATION_TIME_NLL,
 )
 from mmtpp.expert.expert_folder import Expert
-from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.fit import ExpertFit, FitProgress
 from mmtpp.expert.network_losses import NetworkLosses, Ranks
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.expert.read_sequences import (
@@ -361,7 +361,7 @@ def _restore(fit: ExpertFit, inputs: ExpertInputs) -> None:
     """Continue from the newest checkpoint of the run, if there is one.
 
     Raises:
-        ModelError: The checkpoint belongs to other data.
+        ModelError: The checkpoint belongs to other data, or to another version of this program.
     """
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
@@ -380,6 +380,12 @@ def _restore(fit: ExpertFit, inputs: ExpertInputs) -> None:
             f"has {inputs.data_fingerprint[:16]}",
             where=checkpoint.path,
             cause="the store changed under the same run name; choose another run.name",
+        )
+    if record["fit"].keys() != {field.name for field in fields(FitProgress)}:
+        raise ModelError(
+            "the checkpoint is of another version of this program",
+            where=checkpoint.path,
+            cause="an expert trains in minutes: start it again under another run.name",
         )
     fit.restore(record["fit"], load(read(STATE_FILE)))
     logger.info("continuing after step %d", fit.total_steps)

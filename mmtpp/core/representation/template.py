@@ -331,7 +331,8 @@ class Template:
             return []
         types, full = events.types, ~events.similar
         if (types[full] >= len(self._type_words)).any():
-            raise ValueError(f"type {types.max()}: only {len(self._type_words)} types have a name")
+            code = types[full].max()
+            raise ValueError(f"type {code}: only {len(self._type_words)} types have a name")
         start = pool.add(self._type_words.ravel(), Modality.MASKED)
         num_tokens = self.words_cost
         return [_Column(num_tokens * full, start + num_tokens * types.astype(np.int64))]

@@ -1,6 +1,7 @@
 """Encode raw event files into an event store: all costly work, and nothing that depends on Delta.
 
     list files -> shards of files
+    CopyShard     copy a shard of the present store that is the same now     a task: a shard
     ReadShard     parse, check, tokenise each distinct text once             a task: 16 MiB of files
     DecodeImages  read and resize each image once, drop duplicates           a task: 256 images
     FinishShard   point events to frames, reject events of unreadable images a task: a shard
@@ -56,7 +57,7 @@ class EncodeReport:
     Attributes:
         manifest: Manifest of the store.
         reused: True when the store already existed, made from the same input and settings.
-        shards_copied: Number of shards that were those of the store before.
+        shards_copied: Number of shards that this call copied from the store before.
         files_not_read: Number of files of the source that hold no events, by suffix.
     """
 
@@ -117,7 +118,7 @@ def encode(
     except RepeatedIdsError:
         if not may_join:
             raise
-        # tasks of the first attempt may still write to their folder
+        num_copied = 0  # tasks of the first attempt may still write to their folder
         data_folder = _create_data_folder(store_uri, request, vocabulary, division="joined")
         totals = pipeline.in_folder(join(store_uri, data_folder)).run_joined(source_shards)
     warn_unused_splits(settings, totals.declared_splits)

@@ -26,7 +26,14 @@ from mmtpp.data.encode.shard_output import ShardReading
 from mmtpp.data.encode.shards import Partition, Shard, build_partition
 from mmtpp.data.encode.totals import Totals, ids_with_hashes
 from mmtpp.data.encode.type_names import CountTypes, choose_type_names
-from mmtpp.data.store.layout import COUNTS, IMAGES_PER_BLOCK, PENDING, block_file, shard_file
+from mmtpp.data.store.layout import (
+    COUNTS,
+    IMAGES_PER_BLOCK,
+    PENDING,
+    TYPES,
+    block_file,
+    shard_file,
+)
 from mmtpp.runtime.machines import machines
 from mmtpp.runtime.progress import ProgressBar
 from mmtpp.storage.paths import exists, join, list_files, prefetch, read_bytes, write_bytes
@@ -40,7 +47,6 @@ TASKS_PER_PROCESS = 4
 MAX_TASKS = 4096  # in one Ray Data job
 MAX_RETRIES = 8  # of a task whose process or machine dies
 READS_IN_FLIGHT = 16
-TYPES_FILE = "types.json"
 REPEATED_IDS_FILE = "repeated_ids.json"  # marks a folder in which ids were found to repeat
 MAX_PARTITIONS = 4096
 
@@ -95,7 +101,7 @@ class EncodePipeline:
             shards: All shards of the source.
             known: Type names of the existing store; they keep their codes.
         """
-        uri = join(self._folder, TYPES_FILE)
+        uri = join(self._folder, TYPES)
         if exists(uri):
             return tuple(json.loads(read_bytes(uri)))
         progress = ProgressBar("find types", total=len(shards), unit="shards")

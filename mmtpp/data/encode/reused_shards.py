@@ -14,10 +14,19 @@ from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.shards import Shard, build_shards
 from mmtpp.data.encode.source_files import SourceFiles
 from mmtpp.data.encode.totals import json_digest
-from mmtpp.data.store.layout import COUNTS, FRAMES, REJECTED, SEQUENCES, block_file, shard_file
+from mmtpp.data.sources.type_codes import TypeCodes
+from mmtpp.data.store.layout import (
+    COUNTS,
+    FRAMES,
+    REJECTED,
+    SEQUENCES,
+    SOURCE_FILES,
+    SOURCE_SETTINGS,
+    block_file,
+    shard_file,
+)
 from mmtpp.storage.paths import copy_file, exists, join, list_files, read_bytes, write_bytes
 
-FILES, SETTINGS = "source_files.parquet", "source_settings.json"  # in the data folder
 # with these causes, a shard may be another one when images or type names are added
 _DEPENDS_ON_IMAGES, _DEPENDS_ON_TYPES = "unreadable_image", "unknown_type"
 
@@ -31,11 +40,14 @@ class ShardInputs:
         digest: Hash of the settings without the type names, of the vocabulary, and of the division
             into shards.
         type_names: Accepted type names by code.
+        has_outside_images: Whether events may name images outside the source, whose changes
+            ``files`` does not show.
     """
 
     files: SourceFiles
     digest: str
     type_names: tuple[str, ...]
+    has_outside_images: bool = False
 
     @classmethod
     def from_settings(
@@ -54,22 +66,27 @@ class ShardInputs:
             division: Version of the steps, and sizes of shards, parts and blocks.
         """
         tree = asdict(replace(settings, type_names=()))
-        return cls(files, json_digest([tree, vocabulary_hash, list(division)]), settings.type_names)
+        return cls(
+            files,
+            json_digest([tree, vocabulary_hash, list(division)]),
+            settings.type_names,
+            has_outside_images=bool(settings.image_roots),
+        )
 
     @classmethod
     def load(cls, folder: str) -> "ShardInputs | None":
         """The inputs of a finished data folder; None where it does not record them."""
-        if not exists(join(folder, SETTINGS)):
+        if not exists(join(folder, SOURCE_SETTINGS)):
             return None
-        record = json.loads(read_bytes(join(folder, SETTINGS)))
-        files = SourceFiles.from_bytes(read_bytes(join(folder, FILES)))
+        record = json.loads(read_bytes(join(folder, SOURCE_SETTINGS)))
+        files = SourceFiles.from_bytes(read_bytes(join(folder, SOURCE_FILES)))
         return cls(files, record["digest"], tuple(record["type_names"]))
 
     def save(self, folder: str) -> None:
         """Record the inputs in a data folder whose shards are all finished."""
-        write_bytes(join(folder, FILES), self.files.as_bytes())
+        write_bytes(join(folder, SOURCE_FILES), self.files.as_bytes())
         record = {"digest": self.digest, "type_names": self.type_names}
-        write_bytes(join(folder, SETTINGS), json.dumps(record).encode())
+        write_bytes(join(folder, SOURCE_SETTINGS), json.dumps(record).encode())
 
 
 def find_reusable(
@@ -85,14 +102,14 @@ def find_reusable(
     before = ShardInputs.load(old_folder)
     if before is None:
         return []
-    keeps_codes = now.type_names[: len(before.type_names)] == before.type_names
-    if before.digest != now.digest or not keeps_codes:
+    if before.digest != now.digest or not _keep_codes(before.type_names, now.type_names):
         return []
     unchanged = before.files.unchanged_in(now.files)
     old_shards = {
         tuple(shard.paths): shard.index for shard in build_shards(before.files.event_files())
     }
-    has_same_images = before.files.images_are_unchanged_in(now.files)
+    is_unchanged = before.files.others_are_unchanged_in(now.files)
+    has_same_images = is_unchanged and not now.has_outside_images
     frames = _list_frames(old_folder)
     return [
         {
@@ -106,6 +123,16 @@ def find_reusable(
         if (old_shard := old_shards.get(tuple(shard.paths))) is not None
         and unchanged.issuperset(shard.paths)
     ]
+
+
+def _keep_codes(before: tuple[str, ...], now: tuple[str, ...]) -> bool:
+    """Whether every type that had a code has the same one with more names.
+
+    A type that is a number is a name with some names, and the code itself with others or without
+    names.
+    """
+    reads_numbers = [(bool(names), TypeCodes(names, False).are_numbers) for names in (before, now)]
+    return now[: len(before)] == before and reads_numbers[0] == reads_numbers[1]
 
 
 class CopyShard:

@@ -83,7 +83,7 @@ class SourceFiles:
         )
         return {path for path, _, _ in before & after}
 
-    def images_are_unchanged_in(self, newer: "SourceFiles") -> bool:
+    def others_are_unchanged_in(self, newer: "SourceFiles") -> bool:
         """Whether a newer state of the source has all files without events unchanged."""
         others = self.table.filter(~pc.field("has_events"))
         return set(others["path"].to_pylist()) <= self.unchanged_in(newer)

@@ -6,6 +6,9 @@
                  rejected/SSSSSS.parquet   records that were read and not kept
                  counts/SSSSSS.json        counts of shard S, written last
                  pending/                  files between the steps of ``encode``, removed at the end
+                 types.json                names of the types, if ``encode`` counted them
+                 source_files.parquet      files of the source, with sizes and times
+                 source_settings.json      what else all shards depend on
     manifest.json                          written after all other files
 
 A reader reads row groups, and all of them are small. A row group of ``sequences`` contains either
@@ -17,6 +20,8 @@ import pyarrow as pa
 
 SEQUENCES, FRAMES, REJECTED = "sequences", "frames", "rejected"
 COUNTS, PENDING = "counts", "pending"
+TYPES, SOURCE_FILES = "types.json", "source_files.parquet"
+SOURCE_SETTINGS = "source_settings.json"
 GROUP_EVENTS = 4096  # about the number of events in a context of 64,000 tokens
 PART_EVENTS = 4096
 IMAGES_PER_BLOCK = 256  # image files that one task decodes

@@ -74,6 +74,7 @@ def _samples(config: RunConfig, names: tuple[str, ...] = NAMES, **more: Any) -> 
         seconds_per_unit=1.0,
         times_are_dates=False,
         type_names=names,
+        occurring_types=(0, 1),
         vocabulary_hash=VOCABULARY.hash,
     )
     return sample_settings(config.sample_sections, cast(Any, manifest), split="train", **more)
@@ -134,6 +135,20 @@ def test_types_without_names_are_refused(folder: Path):
     assert "template.types = words" in str(caught.value)
     # a temporal expert does not read the template
     assert _samples(_config(folder), names=(), reads_template=False).template.type_words == ()
+
+
+def test_a_type_that_is_a_number_without_a_name_is_refused(folder: Path):
+    with pytest.raises(ConfigError, match=r"the types \[1\] have none"):
+        _samples(_config(folder), names=NAMES[:1])
+
+
+def test_names_that_look_alike_are_a_warning(caplog: pytest.LogCaptureFixture):
+    names = [f"{'Guru ' * 6}of {place}" for place in ("a", "b")]
+    write_type_names(names, VOCABULARY, where="store")
+    assert "1 of 2 types have the same first 6 tokens as others" in caplog.text
+    caplog.clear()
+    write_type_names(NAMES, VOCABULARY, where="store")
+    assert caplog.messages == []
 
 
 def test_soft_tokens_have_no_names(folder: Path):

@@ -21,5 +21,12 @@ def test_the_weights_of_the_loss_decide():
     assert _best_step(first, first) == 1
 
 
+def test_the_best_of_an_earlier_version_is_not_compared():
+    """It was chosen by another loss, and its checkpoint does not say by which."""
+    old = TrainingProgress(4, "p", "v", best_step=4, best_loss=0.1)
+    progress = old.after_step().with_validation({BEST_BY: 0.5})
+    assert (progress.best_step, progress.best_loss) == (5, 0.5)
+
+
 def test_without_labels_of_positive_weight_no_step_is_the_best():
     assert _best_step({"validation/loss_per_token": 4.0}) == 0
