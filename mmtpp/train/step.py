@@ -158,10 +158,10 @@ def train_step(
         nll: list[torch.Tensor] = []
         for row, weights in micro_batches:
             on_micro_batch(next(computed))
-            nll_N = _label_losses(context, row, step)
-            weights_N = torch.as_tensor(weights, device=device, dtype=torch.float32)
-            engine.backward(factor * (nll_N * weights_N).sum() / total_weight)
-            nll.append(nll_N.detach())
+            nll_L = _label_losses(context, row, step)
+            weights_L = torch.as_tensor(weights, device=device, dtype=torch.float32)
+            engine.backward(factor * (nll_L * weights_L).sum() / total_weight)
+            nll.append(nll_L.detach())
         return nll[: len(rows)]
 
     losses = _sum_losses(accumulate_gradients(1.0), rows, row_weights, device)
@@ -212,8 +212,8 @@ def _label_losses(context: StepContext, row: PackedRow, step: int) -> torch.Tens
     batch = context.batcher(row)
     if context.smoothing is not None:
         batch = replace(batch, spread=context.batcher.spread(row, context.smoothing))
-    nll_N, _ = context.engine.score(batch)
-    return nll_N
+    nll_L, _ = context.engine.score(batch)
+    return nll_L
 
 
 def _sum_losses(

@@ -205,3 +205,13 @@ def test_shards_of_remote_storage_are_copied(cluster, monkeypatch: pytest.Monkey
         for store in stores
     ]
     assert contents[0] == contents[1]
+
+
+def test_a_new_file_with_known_ids_is_joined_and_nothing_is_copied(
+    cluster, raw: Path, tmp_path: Path
+):
+    store = tmp_path / "store"
+    _prepare(raw, store)
+    (raw / "day-3.csv").write_bytes((raw / "day-0.csv").read_bytes())
+    report = _prepare(raw, store)
+    assert (report["shards_copied"], report["sequences"], report["sequences_joined"]) == (0, 9, 3)

@@ -119,7 +119,7 @@ def encode(
         if not may_join:
             raise
         num_copied = 0  # tasks of the first attempt may still write to their folder
-        data_folder = _create_data_folder(store_uri, request, vocabulary, division="joined")
+        data_folder = _create_data_folder(store_uri, request, vocabulary, attempt="joined")
         totals = pipeline.in_folder(join(store_uri, data_folder)).run_joined(source_shards)
     warn_unused_splits(settings, totals.declared_splits)
     manifest = totals.build_manifest(pipeline.settings, request, data_folder, vocabulary.hash)
@@ -193,13 +193,13 @@ def _copy_shards(
 
 
 def _create_data_folder(
-    store_uri: str, request: str, vocabulary: Vocabulary, *, division: str = ""
+    store_uri: str, request: str, vocabulary: Vocabulary, *, attempt: str = ""
 ) -> str:
     """Write the tokenizer to the data folder, and return the name of the folder.
 
     The name depends on all arguments, so only shards of an equal attempt are reused.
     """
-    data_folder = f"data-{json_digest([request, vocabulary.hash, *filter(None, [division])])[:16]}"
+    data_folder = f"data-{json_digest([request, vocabulary.hash, *filter(None, [attempt])])[:16]}"
     uri = join(store_uri, data_folder, TOKENIZER_FILE)
     write_bytes(uri, vocabulary.tokenizer_json.encode())
     return data_folder
