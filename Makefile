@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CHECKED_FILES := $(addprefix tests/unit/project/test_, layers.py imports.py module_maps.py cluster_yaml.py kubernetes.py site.py documented_commands.py)
-FAST_TESTS := $(addprefix tests/unit/, core config cli data inference evaluate predict train api sweep runtime project/test_imports.py)
+FAST_TESTS := $(addprefix tests/unit/, core config cli data inference predict train api project/test_imports.py) \
+	$(addprefix tests/unit/evaluate/test_, answers.py likelihoods.py metric_names.py metrics.py)
 export DS_BUILD_OPS := 0
 # DeepSpeed compiles its CPU collectives once; keep the result
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
