@@ -1,6 +1,7 @@
 """The speed of LoRA steps of SmolLM2-135M on a CPU, compared with a bare loop and the peak.
 
     python -m benchmarks.pretrained.speed [--data TRANSCRIPTS] [--small]
+    python -m benchmarks.pretrained.speed --profile      shares of a bare step's time, printed
 
 Three training loops take turns on the same rows of tokens, in bfloat16 on both cores:
 
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM
 
 from benchmarks.measure import finish, machine, table
@@ -50,6 +52,7 @@ RESULT = Path(__file__).with_name("speed.md")
 CPU = torch.device("cpu")
 MAX_RATIO, MIN_MFU = 1.1, 0.5
 LEARNING_RATE = 1e-4
+SHOWN_OPERATORS = 12
 Loop = Callable[[PackedRow], None]
 
 
@@ -180,11 +183,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="table of the utterances, gzipped")
     parser.add_argument("--small", action="store_true", help="only check that the benchmark runs")
+    parser.add_argument("--profile", action="store_true", help="shares of the time of a step")
     arguments = parser.parse_args()
-    base = import_base()
-    text, missed = measure(
-        find_transcripts(arguments.data), base, WORK, Size(128, 2, 1) if arguments.small else Size()
-    )
+    base, transcripts = import_base(), find_transcripts(arguments.data)
+    size = Size(128, 2, 1) if arguments.small else Size()
+    if arguments.profile:
+        for name, share in profile_step(transcripts, base, WORK, size).items():
+            print(f"{share:6.1%}  {name}")
+        return 0
+    text, missed = measure(transcripts, base, WORK, size)
     if arguments.small:
         print(text)
         return 0
@@ -200,10 +207,7 @@ def measure(transcripts: Path, base: Path, work: Path, size: Size) -> tuple[str,
         work: Folder for events and stores.
         size: Size of the measurement.
     """
-    budget = replace(Budget(), max_tokens=size.max_tokens)
-    config = configuration(transcripts, budget, base, work, EventSet(TRANSCRIPTS))
-    prepare(config)
-    config = with_values(config, {"training.samples_per_step": 1})
+    config = _prepare(transcripts, base, work, size)
     start_engine()
     torch.set_num_threads(size.threads)
     adapt_to_processor(CPU, torch.bfloat16)
@@ -221,6 +225,37 @@ def measure(transcripts: Path, base: Path, work: Path, size: Size) -> tuple[str,
     rates = [count / taken for count, taken in zip(operations, seconds["ours"], strict=True)]
     mfu = statistics.median(rates) / peak
     return _report(seconds, rows[size.warm_up :], mfu, peak, source)
+
+
+def _prepare(transcripts: Path, base: Path, work: Path, size: Size) -> RunConfig:
+    """Prepare the store; returns the settings of steps of one row."""
+    budget = replace(Budget(), max_tokens=size.max_tokens)
+    config = configuration(transcripts, budget, base, work, EventSet(TRANSCRIPTS))
+    prepare(config)
+    return with_values(config, {"training.samples_per_step": 1})
+
+
+def profile_step(transcripts: Path, base: Path, work: Path, size: Size) -> dict[str, float]:
+    """Shares of the time of a bare step by torch's operators, the largest first.
+
+    Args:
+        transcripts: Table of the utterances, gzipped.
+        base: Folder of the pretrained model.
+        work: Folder for events and stores.
+        size: Size of the measurement.
+    """
+    config = _prepare(transcripts, base, work, size)
+    torch.set_num_threads(size.threads)
+    adapt_to_processor(CPU, torch.bfloat16)
+    (warm_up, profiled), vocabulary = long_rows(config, 2)
+    step = bare_loop(config, base, vocabulary)
+    step(warm_up)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        step(profiled)
+    spent = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    total = sum(spent.values())
+    ordered = sorted(spent, key=lambda name: -spent[name])[:SHOWN_OPERATORS]
+    return {name: spent[name] / total for name in ordered}
 
 
 def _report(

@@ -163,8 +163,7 @@ class CopyShard:
         if not _is_the_same(json.loads(counts), row):
             return False
         for folder in (SEQUENCES, REJECTED):
-            if exists(join(self._old_folder, folder, shard_file(old))):
-                self._copy_file(folder, shard_file(old), shard_file(new))
+            self._copy_file(folder, shard_file(old), shard_file(new))
         for name in row["frame_files"]:
             block = name.removeprefix(_block_prefix(old))
             self._copy_file(FRAMES, name, f"{_block_prefix(new)}{block}")
@@ -194,6 +193,8 @@ def _is_the_same(counts: dict, row: dict) -> bool:
     """Whether reading the files of a shard again would give the same shard."""
     rejected = counts["rejected"]
     if rejected.get(_DEPENDS_ON_IMAGES) or (counts["frames"] and not row["has_same_images"]):
+        return False
+    if counts["frames"] and not row["frame_files"]:  # somebody deleted them
         return False
     depends_on_types = rejected.get(_DEPENDS_ON_TYPES) or counts["events_folded"]
     return bool(row["has_same_types"]) or not depends_on_types

@@ -21,7 +21,7 @@ class Address:
 
     Attributes:
         file: File name in the store.
-        group: PackedRow group of the file.
+        group: Row group of the file.
         row: Row of the row group.
     """
 
