@@ -250,6 +250,7 @@ def test_a_model_is_trained_and_evaluated(
     assert exists(f"{trained['model_uri']}/model.safetensors")
     events = read_table(result["events_uri"])
     assert len(events) == result["events"] > 0
+    assert len(events["sequence_id"].unique()) == 2 < report["sequences_by_split"]["test"]
     assert np.isfinite(events["interval_code_nll"].to_numpy()).all()
     manifest = read_bytes(f"{folder}/store/manifest.json").decode()
     secrets = [text for text in variables.values() if "AccountKey" in text]
