@@ -35,6 +35,7 @@ from benchmarks.pretrained.trial import (
     RANDOM,
     TINY,
     TINY_LONGER,
+    Extras,
     Trial,
     find_record,
     read_results,
@@ -63,6 +64,7 @@ class Budget:
         max_text_tokens: Maximum length of a text, in tokens.
         event_sets: Sets of events, in the order of the trials.
         expert_steps: Largest number of updates of a network of the expert.
+        num_texts: Number of held-out events whose texts a model writes, about.
     """
 
     steps: int = 30
@@ -72,9 +74,16 @@ class Budget:
     max_text_tokens: int = 24
     event_sets: tuple[EventSet, ...] = EVENT_SETS
     expert_steps: int = 5_000
+    num_texts: int = 40
+
+    def extras_of(self, trial: Trial) -> Extras | None:
+        """What else is measured of the models that are trained for as many CPU seconds."""
+        if trial.model not in (ADAPTED, TINY_LONGER) or not trial.steps:
+            return None
+        return Extras(self.expert_steps, self.num_texts)
 
 
-SMALL = Budget(2, 128, 1, 1, 8, EVENT_SETS[:1], 20)
+SMALL = Budget(2, 128, 1, 1, 8, EVENT_SETS[:1], 20, 4)
 SMALL_RATES = {ADAPTED: 1e-3, RANDOM: 1e-3, TINY: 1e-3}
 
 
@@ -188,7 +197,7 @@ def run(
             for trial in trials_of(budget, rates, events, seed, records):
                 if len(records) == last:
                     return
-                record = run_trial(config, trial, base, work)
+                record = run_trial(config, trial, base, work, extras=budget.extras_of(trial))
                 records.append(record)
                 with path.open("a") as file:
                     file.write(json.dumps(record) + "\n")

@@ -15,12 +15,16 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import mmtpp
 from benchmarks.measure import processor
 from benchmarks.quality.expert_trial import train_expert
+from benchmarks.quality.mixture_trial import fit_mixture
 from benchmarks.quality.trial import forecast, open_store, train
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.from_config import training_questions
+from mmtpp.evaluate.actors.written_texts import GenerationTargets
+from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
+from mmtpp.model.generation import GenerationSettings
 from mmtpp.model.vocabulary import Vocabulary
 
 ADAPTED, RANDOM, TINY = "SmolLM2, adapted", "same architecture, random weights", "tiny"
@@ -29,7 +33,7 @@ EXPERT = "temporal expert"
 NAMED, DATED = "SmolLM2, adapted, names of types", "SmolLM2, adapted, calendar"
 TEMPLATES = {NAMED: {"template.types": "words"}, DATED: {"template.calendar": "hour"}}
 """Templates of the adapted model that write what a pretrained model can read."""
-LORA_RANK, LORA_ALPHA = 16, 32
+LORA_RANK, LORA_ALPHA = 64, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,27 @@ def build_model(trial: Trial, vocabulary: Vocabulary, base: Path, work: Path) ->
     return build_event_model(settings, vocabulary, path=path)
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What is measured of a trained language model beside its likelihoods.
+
+    Attributes:
+        expert_steps: Largest number of updates of a network of the expert that is mixed with it.
+        num_texts: Number of held-out events whose texts it writes, about.
+    """
+
+    expert_steps: int
+    num_texts: int
+
+
 def run_trial(
-    config: RunConfig, trial: Trial, base: Path, work: Path, *, split: str = "test"
+    config: RunConfig,
+    trial: Trial,
+    base: Path,
+    work: Path,
+    *,
+    split: str = "test",
+    extras: Extras | None = None,
 ) -> dict[str, Any]:
     """Train and score one model; returns the record of the trial.
 
@@ -106,11 +129,13 @@ def run_trial(
         base: Folder of the pretrained model.
         work: Folder for the bases with random weights.
         split: Split whose targets are scored.
+        extras: What else is measured of a language model; None for nothing.
     """
     _, vocabulary = open_store(config)
     if trial.model == EXPERT:
         trained = train_expert(config, seed=trial.seed, max_steps=trial.steps)
-        return _record(trial, trained.seconds, trained.forecast(config, split=split), None)
+        targets = trained.forecast(config, split=split)
+        return _record(trial, trained.seconds, targets, likelihoods(targets, None))
     model = build_model(trial, vocabulary, base, work)
     config = with_values(
         config,
@@ -129,14 +154,50 @@ def run_trial(
         )
     with torch.inference_mode():
         targets = forecast(config, model, split=split)
-    return _record(trial, seconds, targets, text_bytes(config, vocabulary))
+    metrics = likelihoods(targets, text_bytes(config, vocabulary))
+    if extras is not None:
+        share = min(1.0, extras.num_texts / len(targets))
+        metrics |= _measure_extras(config, model, extras.expert_steps, split=split, share=share)
+    return _record(trial, seconds, targets, metrics)
+
+
+def _measure_extras(
+    config: RunConfig, model: EventModel, expert_steps: int, *, split: str, share: float
+) -> dict[str, float]:
+    """Likelihoods of the mixture with an expert, and similarity of written and true texts.
+
+    Args:
+        config: Settings of the trial.
+        model: The trained language model.
+        expert_steps: Largest number of updates of a network of the expert.
+        split: Split whose targets are scored.
+        share: Share of the targets whose texts are written; all models write the same ones.
+    """
+    expert = train_expert(config, seed=config.training.seed, max_steps=expert_steps)
+    settings = GenerationSettings(config.template.max_text_tokens)
+    with torch.inference_mode():
+        fit, gated = fit_mixture(config, model, expert)
+        targets = forecast(
+            config,
+            model,
+            split=split,
+            gated=gated,
+            generation=GenerationTargets(settings, share, seed=0),
+        )
+    mixed = likelihoods(targets, None)
+    return {
+        **{f"mixed_{name}": value for name, value in mixed.items()},
+        "gate_time": fit.gate.time,
+        "gate_type": fit.gate.type,
+        "written": float(len(targets) - targets["written"].null_count),
+        **{name: float(np.nanmean(_values(targets, name))) for name in TEXT_SCORES},
+    }
 
 
 def _record(
-    trial: Trial, seconds: float, targets: pa.Table, sizes: Mapping[tuple[str, int], int] | None
+    trial: Trial, seconds: float, targets: pa.Table, metrics: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The record of a finished trial; without sizes of texts for a model that writes none."""
-    metrics = likelihoods(targets, sizes)
+    """The record of a finished trial."""
     return {
         **asdict(trial),
         "cpu_s": seconds,
@@ -170,24 +231,24 @@ def likelihoods(targets: pa.Table, sizes: Mapping[tuple[str, int], int] | None) 
         given the interval; and their sum, nats per event. Without ``sizes`` only ``time`` and
         ``type``.
     """
-
-    def column(name: str) -> np.ndarray:
-        return targets[name].to_numpy().astype(np.float64)
-
-    time, kind = column("time_nll"), column("joint_type_nll")
+    time, kind = _values(targets, "time_nll"), _values(targets, "joint_type_nll")
     shown = {"time": float(np.nanmean(time)), "type": float(np.nanmean(kind))}
     if sizes is None:
         return shown
     keys = zip(targets["sequence_id"].to_pylist(), targets["position"].to_pylist(), strict=True)
     num_bytes = sum(sizes[key] for key in keys)
-    text = column("text_nll")
+    text = _values(targets, "text_nll")
     return {
-        "text_token": float(np.nansum(text) / np.nansum(column("text_tokens"))),
+        "text_token": float(np.nansum(text) / np.nansum(_values(targets, "text_tokens"))),
         "text_byte": float(np.nansum(text) / num_bytes),
         "text": float(np.nanmean(text)),
         **shown,
         "event": float(np.nanmean(text)) + sum(shown.values()),
     }
+
+
+def _values(targets: pa.Table, name: str) -> np.ndarray:
+    return targets[name].to_numpy().astype(np.float64)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:

@@ -8,15 +8,16 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.quality.differences import sequence_sums
-from benchmarks.quality.expert_trial import train_expert
+from benchmarks.quality.expert_trial import TrainedExpert, train_expert
 from benchmarks.quality.trial import forecast, open_store, train
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.supervision import AllTokens
 from mmtpp.data.from_config import training_questions
-from mmtpp.evaluate.combine import fit_gate
+from mmtpp.evaluate.combine import GateFit, fit_gate
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.expert.gated_expert import GatedExpert
+from mmtpp.model.event_model import EventModel
 
 
 def run_mixture(
@@ -37,15 +38,9 @@ def run_mixture(
     config = with_values(config, {"training.num_steps": steps[1]})
     model, second_s = train(config, training_questions(config.tasks), model=model)
     started = time.process_time()
-    fit = fit_gate(
-        forecast(config, model, split="validation"),
-        trained.forecast(config, split="validation"),
-        tick=trained.inputs.tick,
-        where=config.store.uri,
-    )
+    fit, gated = fit_mixture(config, model, trained)
     fit_s = time.process_time() - started
     started = time.process_time()
-    gated = GatedExpert(trained.expert, trained.inputs.trained_tasks.type_codes, fit.gate)
     targets = forecast(config, model, split="test", gated=gated)
     test_s = time.process_time() - started
     parts = {
@@ -64,6 +59,25 @@ def run_mixture(
         "parts": {name: _nll(table) for name, table in parts.items()},
         "per_sequence": sequence_sums(targets),
     }
+
+
+def fit_mixture(
+    config: RunConfig, model: EventModel, trained: TrainedExpert
+) -> tuple[GateFit, GatedExpert]:
+    """Fit the gate between a language model and an expert on the validation split.
+
+    Args:
+        config: Settings of the trial; ``evaluation.max_sequences`` applies to the split.
+        model: The language model.
+        trained: The expert.
+    """
+    fit = fit_gate(
+        forecast(config, model, split="validation"),
+        trained.forecast(config, split="validation"),
+        tick=trained.inputs.tick,
+        where=config.store.uri,
+    )
+    return fit, GatedExpert(trained.expert, trained.inputs.trained_tasks.type_codes, fit.gate)
 
 
 def _nll(targets: pa.Table) -> dict[str, float]:

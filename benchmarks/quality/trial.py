@@ -28,6 +28,7 @@ from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.evaluate.actors.gated_targets import ExpertScorer
+from mmtpp.evaluate.actors.written_texts import GenerationTargets, TargetTexts
 from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.inference.assembled_row import AssembledRow
@@ -209,7 +210,12 @@ def start_training(
 
 
 def forecast(
-    config: RunConfig, model: EventModel, *, split: str, gated: GatedExpert | None = None
+    config: RunConfig,
+    model: EventModel,
+    *,
+    split: str,
+    gated: GatedExpert | None = None,
+    generation: GenerationTargets | None = None,
 ) -> pa.Table:
     """Forecast every target of a split; returns a table of ``targets.TARGET_SCHEMA``.
 
@@ -218,6 +224,7 @@ def forecast(
         model: The language model.
         split: Split of the targets.
         gated: Expert that is mixed with the language model; None for none.
+        generation: Targets whose texts the model writes; None for none.
     """
     manifest, vocabulary = open_store(config)
     trained = sample_settings(config.sample_sections, manifest, split="train")
@@ -239,22 +246,24 @@ def forecast(
     scorer = None
     if gated is not None:
         scorer = ExpertScorer(gated, settings.store, tuple(codes.tolist()), grid)
+    texts = None
+    if generation is not None:
+        texts = TargetTexts(model, vocabulary, generation, batcher)
     tables = []
     for index in range(len(samples)):
         assembled = samples.assembled(index)
         row = row_from_arrow(assembled, 0, image_px=settings.image_px)
         windows = samples.table["windows"][index].as_py()
         sample = AssembledRow(row, assembled, windows)
-        tables.append(
-            target_table(
-                sample,
-                forecaster(row, batcher(row)),
-                codes,
-                tick=spans.tick,
-                num_bytes=config.template.time_bytes,
-                expert=scorer(sample) if scorer is not None else None,
-            )
+        targets = target_table(
+            sample,
+            forecaster(row, batcher(row)),
+            codes,
+            tick=spans.tick,
+            num_bytes=config.template.time_bytes,
+            expert=scorer(sample) if scorer is not None else None,
         )
+        tables.append(targets if texts is None else texts.add_to(targets, row))
     return pa.concat_tables(tables)
 
 

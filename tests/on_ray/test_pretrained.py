@@ -45,6 +45,13 @@ def test_finished_trials_are_kept(cluster, tmp_path: Path):
     ]
     assert all(np.isfinite(list(record["metrics"].values())).all() for record in records)
     assert all(record["targets"] == records[0]["targets"] > 0 for record in records)
+    with_extras = [record["model"] for record in records if "mixed_time" in record["metrics"]]
+    assert with_extras == [ADAPTED, TINY_LONGER]
+    assert all(
+        0 <= record["metrics"]["chrf"] <= 1 and record["metrics"]["written"] > 0
+        for record in records
+        if record["model"] in with_extras and record["steps"]
+    )
     written = path.read_text()
     benchmark.run(data, base, work, budget=budget, rates=RATES, seeds=[0], path=path)
     assert path.read_text() == written

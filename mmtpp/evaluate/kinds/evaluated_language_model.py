@@ -13,12 +13,9 @@ from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.evaluate.actors.forecast_actor import (
-    GenerationTargets,
-    TargetScorer,
-    TargetScorerSettings,
-)
+from mmtpp.evaluate.actors.forecast_actor import TargetScorer, TargetScorerSettings
 from mmtpp.evaluate.actors.horizon_actor import FutureActor, FutureActorSettings
+from mmtpp.evaluate.actors.written_texts import GenerationTargets
 from mmtpp.evaluate.example import Example
 from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel

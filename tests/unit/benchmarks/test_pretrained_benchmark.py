@@ -62,4 +62,4 @@ def test_the_table_shows_the_seeds():
         {**record, "seed": seed, "metrics": dict.fromkeys(names, 1.0 + seed)} for seed in (0, 1)
     ]
     row = build_table(records).splitlines()[-1]
-    assert row == f"| 1 % | tiny | 2 | 4 | 2 | {' | '.join(['1.500 ± 0.500'] * 6)} |"
+    assert row == f"| 1 % | tiny | 2 | 4 | 2 | {' | '.join(['1.500 ± 0.500'] * 6)} |  |  |  |  |"
