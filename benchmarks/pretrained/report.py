@@ -117,7 +117,7 @@ def write_report(records: Records, folder: Path) -> None:
 Likelihoods of held-out events in nats; smaller is better. The type is given the interval; an event
 is the sum of its text, interval and type. *Mixed*: the model and the temporal expert, with a gate
 that is fitted on validation sequences. ROUGE-L and chrF, from 0 to 1, compare texts that the model
-writes for about 40 of the events with the true ones; larger is better. ± is half the range of the
+writes for 18 % of the events with the true ones; larger is better. ± is half the range of the
 seeds. The README describes the sets and how the models were trained.
 
 {tables}

@@ -64,7 +64,7 @@ class Budget:
         max_text_tokens: Maximum length of a text, in tokens.
         event_sets: Sets of events, in the order of the trials.
         expert_steps: Largest number of updates of a network of the expert.
-        num_texts: Number of held-out events whose texts a model writes, about.
+        written_share: Share of the held-out events whose texts a model writes.
     """
 
     steps: int = 30
@@ -74,16 +74,16 @@ class Budget:
     max_text_tokens: int = 24
     event_sets: tuple[EventSet, ...] = EVENT_SETS
     expert_steps: int = 5_000
-    num_texts: int = 40
+    written_share: float = 0.18
 
     def extras_of(self, trial: Trial) -> Extras | None:
         """What else is measured of the models that are trained for as many CPU seconds."""
         if trial.model not in (ADAPTED, TINY_LONGER) or not trial.steps:
             return None
-        return Extras(self.expert_steps, self.num_texts)
+        return Extras(self.expert_steps, self.written_share)
 
 
-SMALL = Budget(2, 128, 1, 1, 8, EVENT_SETS[:1], 20, 4)
+SMALL = Budget(2, 128, 1, 1, 8, EVENT_SETS[:1], 20)
 SMALL_RATES = {ADAPTED: 1e-3, RANDOM: 1e-3, TINY: 1e-3}
 
 

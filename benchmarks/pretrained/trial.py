@@ -21,6 +21,7 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.from_config import training_questions
 from mmtpp.evaluate.actors.written_texts import GenerationTargets
+from mmtpp.evaluate.combine import mixture_nll
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
@@ -105,11 +106,15 @@ class Extras:
 
     Attributes:
         expert_steps: Largest number of updates of a network of the expert that is mixed with it.
-        num_texts: Number of held-out events whose texts it writes, about.
+        written_share: Share of the held-out events whose texts it writes, 0 to 1.
     """
 
     expert_steps: int
-    num_texts: int
+    written_share: float
+
+    def generation(self, max_tokens: int) -> GenerationTargets:
+        """The texts to write, of at most ``max_tokens`` tokens; the same ones for all models."""
+        return GenerationTargets(GenerationSettings(max_tokens), self.written_share, seed=0)
 
 
 def run_trial(
@@ -152,45 +157,45 @@ def run_trial(
         model, seconds = train(
             config, training_questions(config.tasks), model=model, precision=precision
         )
+    generation = extras and extras.generation(config.template.max_text_tokens)
     with torch.inference_mode():
-        targets = forecast(config, model, split=split)
+        targets = forecast(config, model, split=split, generation=generation)
     metrics = likelihoods(targets, text_bytes(config, vocabulary))
     if extras is not None:
-        share = min(1.0, extras.num_texts / len(targets))
-        metrics |= _measure_extras(config, model, extras.expert_steps, split=split, share=share)
+        metrics |= _written_scores(targets)
+        metrics |= _mixed_likelihoods(config, model, targets, extras.expert_steps, split=split)
     return _record(trial, seconds, targets, metrics)
 
 
-def _measure_extras(
-    config: RunConfig, model: EventModel, expert_steps: int, *, split: str, share: float
+def _written_scores(targets: pa.Table) -> dict[str, float]:
+    """Number of written texts, and their mean similarity with the true ones."""
+    scores = {name: float(np.nanmean(_values(targets, name))) for name in TEXT_SCORES}
+    return {"written": float(len(targets) - targets["written"].null_count), **scores}
+
+
+def _mixed_likelihoods(
+    config: RunConfig, model: EventModel, targets: pa.Table, expert_steps: int, *, split: str
 ) -> dict[str, float]:
-    """Likelihoods of the mixture with an expert, and similarity of written and true texts.
+    """Likelihoods of the mixture with an expert, whose gate is fitted on the validation split.
 
     Args:
         config: Settings of the trial.
         model: The trained language model.
+        targets: Its forecasts of the split.
         expert_steps: Largest number of updates of a network of the expert.
         split: Split whose targets are scored.
-        share: Share of the targets whose texts are written; all models write the same ones.
     """
     expert = train_expert(config, seed=config.training.seed, max_steps=expert_steps)
-    settings = GenerationSettings(config.template.max_text_tokens)
     with torch.inference_mode():
-        fit, gated = fit_mixture(config, model, expert)
-        targets = forecast(
-            config,
-            model,
-            split=split,
-            gated=gated,
-            generation=GenerationTargets(settings, share, seed=0),
-        )
-    mixed = likelihoods(targets, None)
+        fit, _ = fit_mixture(config, model, expert)
+    time, kind = mixture_nll(
+        targets, expert.forecast(config, split=split), fit.gate, tick=expert.inputs.tick
+    )
     return {
-        **{f"mixed_{name}": value for name, value in mixed.items()},
+        "mixed_time": float(np.nanmean(time)),
+        "mixed_type": float(np.nanmean(kind)),
         "gate_time": fit.gate.time,
         "gate_type": fit.gate.type,
-        "written": float(len(targets) - targets["written"].null_count),
-        **{name: float(np.nanmean(_values(targets, name))) for name in TEXT_SCORES},
     }
 
 

@@ -145,36 +145,80 @@ def fit_gate(of_model: pa.Table, of_expert: pa.Table, *, tick: float, where: str
     Raises:
         DataError: The models have no common event.
     """
-    both = _same_events(of_model, of_expert)
-    if not len(both):
+    both = _CommonEvents.from_forecasts(of_model, of_expert, tick=tick)
+    if not both.num_events:
         raise DataError(
             "no validation event was forecast by both models",
             where=where,
             cause="the validation split has no sequence of two events",
             setting="split.validation_fraction",
         )
-    times = [
-        IntervalLikelihoods(
-            _values(both, f"time_nll{end}"), _values(both, f"simultaneous{end}"), tick
-        )
-        for end in ("", _OF_EXPERT)
-    ]
-    # a language model without the task joint has one forecast of the type
-    joint = "type_nll" if both["joint_type_nll"].null_count else "joint_type_nll"
-    types = [-_values(both, joint), -_values(both, f"joint_type_nll{_OF_EXPERT}")]
     gate = Gate(
-        time=fit_weight(*(likelihoods.log_likelihoods() for likelihoods in times)),
-        type=fit_weight(*types),
+        time=fit_weight(*(likelihoods.log_likelihoods() for likelihoods in both.times)),
+        type=fit_weight(*both.types),
     )
-    times.append(times[0].mixed_with(times[1], gate.time))
-    types.append(mix_logs(gate.type, *types))
-    parts = ("language_model", "expert", "mixture")
+    weights = {"language_model": Gate(1, 1), "expert": Gate(0, 0), "mixture": gate}
     # as in joint/nll_nats_per_event: over events whose interval has a density
-    nll = {
-        name: float(np.nanmean(likelihoods.nll - of_type))
-        for name, likelihoods, of_type in zip(parts, times, types, strict=True)
-    }
-    return GateFit(gate, len(both), nll)
+    nll = {name: float(np.nanmean(sum(both.mixture_nll(parts)))) for name, parts in weights.items()}
+    return GateFit(gate, both.num_events, nll)
+
+
+def mixture_nll(
+    of_model: pa.Table, of_expert: pa.Table, gate: Gate, *, tick: float
+) -> tuple[FloatArray, FloatArray]:
+    """Nats per event of the interval, and of the type given the interval, of a mixture.
+
+    Args:
+        of_model: Forecasts of the language model, ``targets.TARGET_SCHEMA``.
+        of_expert: Forecasts of the expert for the same events.
+        gate: Weights of the language model.
+        tick: Tick of the clock, in the source's unit; 0 if the times have no tick.
+
+    Returns:
+        Two arrays of one value for each event that both models forecast; NaN for intervals without
+        a density.
+    """
+    return _CommonEvents.from_forecasts(of_model, of_expert, tick=tick).mixture_nll(gate)
+
+
+@dataclass(frozen=True, slots=True)
+class _CommonEvents:
+    """Likelihoods of the N events that both models forecast: language model first, then expert.
+
+    Attributes:
+        times: Likelihoods of the intervals by each model.
+        types: (N,) log-likelihoods of the types by each model.
+    """
+
+    times: tuple[IntervalLikelihoods, IntervalLikelihoods]
+    types: tuple[FloatArray, FloatArray]
+
+    @classmethod
+    def from_forecasts(
+        cls, of_model: pa.Table, of_expert: pa.Table, *, tick: float
+    ) -> "_CommonEvents":
+        """Join the forecasts of two models by event."""
+        both = _same_events(of_model, of_expert)
+        times = [
+            IntervalLikelihoods(
+                _values(both, f"time_nll{end}"), _values(both, f"simultaneous{end}"), tick
+            )
+            for end in ("", _OF_EXPERT)
+        ]
+        # a language model without the task joint has one forecast of the type
+        joint = "type_nll" if both["joint_type_nll"].null_count else "joint_type_nll"
+        types = -_values(both, joint), -_values(both, f"joint_type_nll{_OF_EXPERT}")
+        return cls((times[0], times[1]), types)
+
+    @property
+    def num_events(self) -> int:
+        """Number of events."""
+        return len(self.types[0])
+
+    def mixture_nll(self, gate: Gate) -> tuple[FloatArray, FloatArray]:
+        """(N,) nats of the interval and (N,) nats of the type, with these weights."""
+        time = self.times[0].mixed_with(self.times[1], gate.time)
+        return time.nll, -mix_logs(gate.type, *self.types)
 
 
 def _same_events(of_model: pa.Table, of_expert: pa.Table) -> pa.Table:

@@ -74,6 +74,11 @@ class CharacterFilter:
         self._unwritable = frozenset(unwritable)
         self._deleted = unwritable
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether the tokenizer can write every character."""
+        return not self._deleted
+
     def count(self, text: str) -> int:
         """Number of characters of a text that the tokenizer cannot write."""
         if not self._has_unwritable(text):

@@ -211,6 +211,11 @@ class Vocabulary:
         encodings = self._text.encode_batch_fast(written, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    @property
+    def writes_all_characters(self) -> bool:
+        """Whether the tokenizer can write every character."""
+        return self._filter.keeps_all
+
     def num_unwritable(self, text: str) -> int:
         """Number of characters of a text that the tokenizer cannot write."""
         return self._filter.count(text)

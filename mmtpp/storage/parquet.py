@@ -1,6 +1,6 @@
 """Parquet files by URI."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,10 +12,24 @@ from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.paths import read_bytes, write_bytes
 
 
-def write_groups(uri: str, groups: Iterable[pa.Table], schema: pa.Schema) -> None:
-    """Write a file with one row group per table. The write is atomic."""
+def write_groups(
+    uri: str,
+    groups: Iterable[pa.Table],
+    schema: pa.Schema,
+    *,
+    dictionaries: Sequence[str] | bool = True,
+) -> None:
+    """Write a file with one row group per table. The write is atomic.
+
+    Args:
+        uri: Location of the file.
+        groups: The row groups.
+        schema: Schema of the file.
+        dictionaries: Paths of the columns with a dictionary of their values, which makes columns of
+            few values small and the others slow to write; True for all columns.
+    """
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=dictionaries) as writer:
         for table in groups:
             writer.write_table(table)
     write_bytes(uri, sink.getvalue())

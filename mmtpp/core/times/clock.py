@@ -6,7 +6,7 @@ finds the same tick in whatever unit the times are written.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +20,7 @@ _ROUNDINGS = 3  # in spacings of floats: a time may be rounded to seconds and ag
 _SUMS = 1024  # in spacings of floats: rounding of times that are long sums of intervals
 _NOISE = 1e-3  # share of a tick that the rounding of sums may take
 _EVIDENCE = 20.0  # nats; below, all intervals may be on ticks by coincidence
+_HEAD = 512  # intervals that are tried first: they refute nearly every wrong unit
 _COHERENCE = 0.3  # mean cosine of the phase, where rounding is about as large as the tick
 
 FloatArray = NDArray[np.float64]
@@ -40,8 +41,9 @@ class _Candidate:
         loose: Evidence in nats that the intervals fit with the larger error, not by coincidence.
         grain: Largest error of times in single precision, in seconds. A finer tick would be an
             artefact of the rounding.
-        count: Number of intervals that are exact enough to test the unit.
-        cosine: Sum of the cosines of the intervals' phases.
+        count: Number of intervals in ``cosine``.
+        cosine: Sum of the cosines of the intervals' phases; intervals are no longer added when
+            ``loose`` is enough evidence, because both kinds of evidence then are.
     """
 
     step_s: Fraction
@@ -57,28 +59,30 @@ class _Candidate:
     def add(self, intervals: "_Intervals") -> None:
         """Count intervals, or refute the candidate."""
         step = float(self.step_s)
-        decided = 2 * intervals.spacing <= step
-        if not decided.any():
-            return
-        units = intervals.values[decided] / step
-        fine = intervals.fine[decided] / step
-        loose = intervals.loose[decided] / step
-        single = intervals.single[decided] / step
-        whole = np.rint(units)
-        error = np.abs(units - whole)
-        loose = np.maximum(fine, np.maximum(np.minimum(_NOISE, loose), single))
-        if (error > loose).any():
+        if not _Phases.from_intervals(intervals.head(), step).fit:
             self.is_refuted = True
             return
-        is_fine = error <= fine
+        phases = _Phases.from_intervals(intervals, step)
+        if phases.fit:
+            self._count(phases)
+        else:
+            self.is_refuted = True
+
+    def _count(self, phases: "_Phases") -> None:
+        is_fine = phases.error <= np.repeat(phases.fine, phases.lengths)
         self.is_loose |= not is_fine.all()
-        counts = np.where(np.where(is_fine, fine, loose) < 0.5, whole, 1.0)
-        self.divisor = int(np.gcd.reduce(counts.astype(np.int64), initial=self.divisor))
-        self.fine -= float(np.log(np.minimum(2 * fine, 1.0)).sum())
-        self.loose -= float(np.log(np.minimum(2 * loose, 1.0)).sum())
-        self.grain = max(self.grain, float(single.max()) * step)
-        self.count += len(units)
-        self.cosine += float(np.cos(2 * np.pi * (units - whole)).sum())
+        if self.divisor != 1:
+            fine, loose = (
+                np.repeat(bound < 0.5, phases.lengths) for bound in (phases.fine, phases.loose)
+            )
+            counts = np.where(np.where(is_fine, fine, loose), phases.whole, 1.0)
+            self.divisor = int(np.gcd.reduce(counts.astype(np.int64), initial=self.divisor))
+        self.fine += phases.evidence(phases.fine)
+        self.loose += phases.evidence(phases.loose)
+        self.grain = max(self.grain, float(phases.single.max(initial=0.0)) * float(self.step_s))
+        if self.loose < _EVIDENCE:
+            self.count += len(phases.error)
+            self.cosine += float(np.cos(2 * np.pi * phases.error).sum())
 
     def merge(self, other: "_Candidate") -> None:
         """Add the evidence of the same candidate from other sequences."""
@@ -96,56 +100,126 @@ class _Candidate:
         """Whether the intervals are multiples of the unit, with enough evidence."""
         if self.is_refuted or not self.divisor or self.step_s * self.divisor < self.grain:
             return False
-        mean = self.cosine / self.count
-        is_coherent = not self.grain and mean >= _COHERENCE and self.count * mean**2 >= _EVIDENCE
-        return (self.loose if self.is_loose else self.fine) >= _EVIDENCE or is_coherent
+        if (self.loose if self.is_loose else self.fine) >= _EVIDENCE:
+            return True
+        mean = self.cosine / max(1, self.count)
+        return not self.grain and mean >= _COHERENCE and self.count * mean**2 >= _EVIDENCE
 
 
 @dataclass(frozen=True, slots=True)
 class _Intervals:
-    """Positive intervals in seconds, with bounds of their errors.
+    """E positive intervals in seconds, with bounds of their errors by sequence.
+
+    S sequences have at least one such interval.
 
     Attributes:
-        values: (E,) intervals.
-        spacing: (E,) distance of neighbouring floats at the interval's times.
-        loose: (E,) error of times that are long sums of intervals.
-        single: (E,) error of times in single precision; 0 for times in double precision.
+        values: (E,) intervals, one sequence after the other.
+        lengths: (S,) number of intervals of each sequence.
+        spacing: (S,) distance of neighbouring floats at the sequence's largest time.
+        loose: (S,) error of times that are long sums of intervals.
+        single: (S,) error of times in single precision; 0 for times in double precision.
     """
 
     values: FloatArray
+    lengths: NDArray[np.int64]
     spacing: FloatArray
     loose: FloatArray
     single: FloatArray
 
+    @classmethod
+    def from_sequences(cls, sequences: Iterable[FloatArray], seconds: float) -> "_Intervals":
+        """The intervals of sequences of times in a unit of ``seconds``."""
+        values: list[FloatArray] = []
+        sizes: list[tuple[float, float]] = []
+        for times in sequences:
+            largest = np.abs(times).max(initial=0.0)
+            with np.errstate(over="ignore"):
+                singles = times.astype(np.float32)
+            is_single = (singles == times).all() and (times != np.rint(times)).any()
+            spacing = float(np.spacing(largest))
+            single = float(np.spacing(np.float32(largest))) if is_single else 0.0
+            intervals = np.diff(times)
+            intervals = intervals[intervals > _ROUNDINGS * spacing]  # a smaller one is rounding
+            if len(intervals):
+                values.append(intervals)
+                sizes.append((spacing, single))
+        spacing, single = np.array(sizes, dtype=np.float64).reshape(-1, 2).T
+        lengths = np.array([len(part) for part in values], dtype=np.int64)
+        return cls(
+            np.concatenate([np.zeros(0), *values]) * seconds,
+            lengths,
+            spacing * seconds,
+            _SUMS * spacing * seconds,
+            _ROUNDINGS * single * seconds,
+        )
+
     @property
     def fine(self) -> FloatArray:
-        """(E,) error of times that were rounded to seconds and again to the unit."""
+        """(S,) error of times that were rounded to seconds and again to the unit."""
         return _ROUNDINGS * self.spacing
 
-    @classmethod
-    def from_times(cls, times: FloatArray, seconds: float) -> "_Intervals":
-        """The intervals of (E,) times in a unit of ``seconds``."""
-        largest = np.abs(times).max(initial=0.0)
-        with np.errstate(over="ignore"):
-            singles = times.astype(np.float32)
-        is_single = (singles == times).all() and (times != np.rint(times)).any()
-        spacing = float(np.spacing(largest))
-        single = float(np.spacing(np.float32(largest))) if is_single else 0.0
-        values = np.diff(times)
-        values = values[values > _ROUNDINGS * spacing]  # a smaller interval is rounding
-        sizes = [
-            np.full(len(values), size * seconds)
-            for size in (spacing, _SUMS * spacing, _ROUNDINGS * single)
-        ]
-        return cls(values * seconds, *sizes)
+    def head(self) -> "_Intervals":
+        """The first ``_HEAD`` intervals, or fewer."""
+        ends = np.minimum(np.cumsum(self.lengths), _HEAD)
+        return replace(self, values=self.values[:_HEAD], lengths=np.diff(ends, prepend=0))
+
+    def exact_to(self, step: float) -> "_Intervals":
+        """The intervals of the sequences that are exact enough to test a unit.
+
+        Args:
+            step: The unit, in seconds.
+        """
+        is_exact = 2 * self.spacing <= step
+        if is_exact.all():
+            return self
+        return _Intervals(
+            self.values[np.repeat(is_exact, self.lengths)],
+            self.lengths[is_exact],
+            self.spacing[is_exact],
+            self.loose[is_exact],
+            self.single[is_exact],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Phases:
+    """D intervals of S sequences, counted in a unit that they are exact enough to test.
+
+    Attributes:
+        whole: (D,) the nearest whole numbers.
+        error: (D,) distances from them.
+        lengths: (S,) number of intervals of each sequence.
+        fine: (S,) bounds of the error of times that were rounded twice.
+        loose: (S,) bounds of the error of times that are sums, or in single precision; at least
+            ``fine``.
+        single: (S,) bounds of the error of single precision; 0 in double precision.
+    """
+
+    whole: FloatArray
+    error: FloatArray
+    lengths: NDArray[np.int64]
+    fine: FloatArray
+    loose: FloatArray
+    single: FloatArray
 
     @classmethod
-    def concatenate(cls, parts: list["_Intervals"]) -> "_Intervals":
-        """The intervals of all parts, in order."""
-        columns = (
-            np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)
-        )
-        return cls(*columns)
+    def from_intervals(cls, intervals: _Intervals, step: float) -> "_Phases":
+        """Count intervals in a unit of ``step`` seconds."""
+        exact = intervals.exact_to(step)
+        units = exact.values / step
+        whole = np.rint(units)
+        fine, single = exact.fine / step, exact.single / step
+        loose = np.maximum(fine, np.maximum(np.minimum(_NOISE, exact.loose / step), single))
+        return cls(whole, np.abs(units - whole), exact.lengths, fine, loose, single)
+
+    @property
+    def fit(self) -> bool:
+        """Whether every interval is a whole number of units, up to rounding."""
+        return bool((self.error <= np.repeat(self.loose, self.lengths)).all())
+
+    def evidence(self, bound: FloatArray) -> float:
+        """Nats against a fit by coincidence, for (S,) bounds of the error."""
+        return -float((self.lengths * np.log(np.minimum(2 * bound, 1.0))).sum())
 
 
 class Clock:
@@ -172,11 +246,8 @@ class Clock:
                 sequence not decreasing; may be negative.
             lengths: (S,) number of events in each sequence.
         """
-        parts = np.split(times, np.cumsum(lengths)[:-1])
-        parts = [_Intervals.from_times(part, self._seconds) for part in parts if len(part) > 1]
-        if not parts:
-            return
-        intervals = _Intervals.concatenate(parts)
+        sequences = np.split(times, np.cumsum(lengths)[:-1])
+        intervals = _Intervals.from_sequences(sequences, self._seconds)
         for candidate in self._candidates.values():
             if not candidate.is_refuted:
                 candidate.add(intervals)

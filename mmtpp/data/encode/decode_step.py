@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 
 import pyarrow as pa
 
@@ -39,6 +40,7 @@ from mmtpp.storage.image_files import locate_image, read_image
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import join, prefetch
 
+DECODES_AT_ONCE = 2  # a decoded image of the largest size takes hundreds of megabytes
 CACHED_BYTES = 64 * 2**20  # decoded images that a process keeps, for files that shards share
 
 
@@ -65,6 +67,7 @@ class DecodeImages:
         self._settings = settings
         self._folder = folder
         self._pool = ThreadPoolExecutor(READS_IN_FLIGHT, thread_name_prefix="images")
+        self._decodes = BoundedSemaphore(DECODES_AT_ONCE)
         self._cache: OrderedDict[str, bytes | UnreadableImage] = OrderedDict()
 
     def __call__(self, row: dict) -> dict:
@@ -104,23 +107,20 @@ class DecodeImages:
         return len(paths)
 
     def _images(self, paths: list[str]) -> Iterator[bytes | UnreadableImage]:
-        """The frame of each image in order. Files are read ahead."""
-        files = prefetch(self._pool, self._load_unless_cached, paths, depth=READS_IN_FLIGHT)
+        """The frame of each image in order. Files are read and decoded ahead."""
+        frames = prefetch(self._pool, self._frame, paths, depth=READS_IN_FLIGHT)
         frame_bytes = 3 * self._settings.image_px**2
-        for path, file in zip(paths, files, strict=True):
-            image = self._cache.get(path)
-            if image is not None:
-                self._cache.move_to_end(path)
-            else:
-                image = self._resize(self._load(path) if file is None else file)
-                self._cache[path] = image
-                if len(self._cache) * frame_bytes > CACHED_BYTES:
-                    self._cache.popitem(last=False)
-            yield image
+        for path, frame in zip(paths, frames, strict=True):
+            self._cache[path] = frame
+            self._cache.move_to_end(path)
+            if len(self._cache) * frame_bytes > CACHED_BYTES:
+                self._cache.popitem(last=False)
+            yield frame
 
-    def _load_unless_cached(self, path: str) -> bytes | UnreadableImage | None:
-        """The content of an image file; None if its frame is in the cache."""
-        return None if path in self._cache else self._load(path)
+    def _frame(self, path: str) -> bytes | UnreadableImage:
+        """The frame of an image, from the cache or its file; runs in many threads."""
+        frame = self._cache.get(path)
+        return self._resize(self._load(path)) if frame is None else frame
 
     def _load(self, path: str) -> bytes | UnreadableImage:
         settings = self._settings
@@ -139,8 +139,9 @@ class DecodeImages:
             return file
         settings = self._settings
         try:
-            return decode_image(
-                file, image_px=settings.image_px, max_pixels=settings.max_image_pixels
-            )
+            with self._decodes:
+                return decode_image(
+                    file, image_px=settings.image_px, max_pixels=settings.max_image_pixels
+                )
         except DataError as error:
             return UnreadableImage(str(error))

@@ -13,6 +13,7 @@ from mmtpp.core.events import EventSequence
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.data.store.layout import (
     CUT_COLUMNS,
+    DICTIONARY_COLUMNS,
     DIGEST_BYTES,
     GROUP_EVENTS,
     PART_EVENTS,
@@ -185,7 +186,7 @@ class ShardColumns:
         """Write the sequences in the format of the store, see ``data.store.layout``."""
         token_starts = np.append(0, np.cumsum(self.text_lengths, dtype=np.int64))
         tables = (self._table(parts, token_starts) for parts in self._groups())
-        write_groups(uri, tables, SEQUENCE_SCHEMA)
+        write_groups(uri, tables, SEQUENCE_SCHEMA, dictionaries=DICTIONARY_COLUMNS)
 
     @classmethod
     def read(cls, uri: str, *, paths: list[str]) -> "ShardColumns":

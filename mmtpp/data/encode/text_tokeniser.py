@@ -39,13 +39,19 @@ class TextTokeniser:
         self._cache(distinct)
         parts = [self._ids[text] for text in distinct]
         place = encoded.indices.to_numpy(zero_copy_only=False)
-        replaced = np.array([self._vocabulary.num_unwritable(text) for text in distinct], np.int64)
-        self.num_replaced += int(replaced[place].sum())
+        self.num_replaced += self._count_replaced(distinct, place)
         sizes = np.array([len(part) // 4 for part in parts], dtype=np.int64)
         ids = np.frombuffer(b"".join(parts), dtype=np.int32)
         starts, lengths = (np.cumsum(sizes) - sizes)[place], sizes[place]
         within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return ids[np.repeat(starts, lengths) + within], lengths.astype(np.int32)
+
+    def _count_replaced(self, distinct: list[str], place: NDArray[np.int32]) -> int:
+        """Number of unwritable characters of all texts; ``place`` is the text of each event."""
+        if self._vocabulary.writes_all_characters:
+            return 0
+        replaced = np.array([self._vocabulary.num_unwritable(text) for text in distinct], np.int64)
+        return int(replaced[place].sum())
 
     def _cache(self, distinct: list[str]) -> None:
         if self._num_bytes > self._max_bytes:

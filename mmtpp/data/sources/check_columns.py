@@ -109,7 +109,7 @@ def _type_codes(values: list | None, types: TypeCodes, num_events: int) -> NDArr
     codes = {value: types.code(value) for value in set(values)}
     if any(isinstance(code, InvalidValue) for code in codes.values()):
         return None
-    return np.array([codes[value] for value in values], dtype=np.int16)
+    return np.fromiter(map(codes.__getitem__, values), np.int16, num_events)
 
 
 def _numbers(values: list | None, num_events: int) -> NDArray[np.float64] | None:
@@ -119,8 +119,10 @@ def _numbers(values: list | None, num_events: int) -> NDArray[np.float64] | None
     kinds = set(map(type, values))
     if not kinds <= _NUMBERS | {_NOTHING}:
         return None
-    num_missing = values.count(None)
-    numbers = _floats([math.nan if value is None else value for value in values])
+    num_missing = values.count(None) if _NOTHING in kinds else 0
+    if num_missing:
+        values = [math.nan if value is None else value for value in values]
+    numbers = _floats(values)
     # a missing interval is not compared, NaN that was written as a number is
     if numbers is None or np.isnan(numbers).sum() > num_missing:
         return None

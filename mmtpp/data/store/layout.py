@@ -50,6 +50,11 @@ SEQUENCE_SCHEMA = pa.schema(
 )
 CUT_COLUMNS = ("validation_from", "test_from")
 EVENT_COLUMNS = ("times", "types", "text_ids", "text_lengths", "frame")  # that samples need
+DICTIONARY_COLUMNS = (
+    "split",
+    *(f"{name}.list.element" for name in ("types", "text_lengths", "frame")),
+)
+"""Columns of few distinct values, which Parquet writes by a dictionary."""
 QUESTION_COLUMNS = ("questions", "answers", "question_ids", "answer_ids")
 FRAME_SCHEMA = pa.schema(
     [
