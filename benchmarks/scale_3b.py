@@ -30,7 +30,7 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.prepare import prepare
 from mmtpp.model.full_size import build_without_weights, full_size_config
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.planner.memory import Option, Workload, count_sizes, estimate_memory
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.launch import pretrain

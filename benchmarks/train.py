@@ -48,13 +48,13 @@ from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import write_bytes
-from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
+from mmtpp.train.engine.zero import build_deepspeed_config
 from mmtpp.train.launch import pretrain
 from mmtpp.train.step import LabelWeights, StepContext, train_step
-from mmtpp.train.zero import build_deepspeed_config
 
 STEPS, MICRO_BATCHES = 12, 4
 RUN_STEPS, CHECKPOINT_EVERY = 400, 150  # the demo checkpoints at the same interval

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from mmtpp.exchange.gguf_tokenizer import build_tokenizer, save_tokenizer
-from mmtpp.model.unwritable_characters import byte_letters
+from mmtpp.model.tokens.unwritable_characters import byte_letters
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MERGES = ["R o"]

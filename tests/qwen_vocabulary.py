@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from mmtpp.model.vocabulary import QWEN_SPECIAL_TOKENS, Vocabulary
+from mmtpp.model.tokens.vocabulary import QWEN_SPECIAL_TOKENS, Vocabulary
 
 TOOL_TOKENS = (
     "<tool_call>",

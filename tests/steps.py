@@ -9,7 +9,7 @@ from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.finish_step import FinishShard
 from mmtpp.data.encode.read_step import ReadShard
 from mmtpp.data.sources.tables import CsvFormat
-from mmtpp.model.vocabulary import TOKENIZER_FILE
+from mmtpp.model.tokens.vocabulary import TOKENIZER_FILE
 from mmtpp.storage.paths import join, write_bytes
 
 SETTINGS = {

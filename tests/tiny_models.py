@@ -8,7 +8,7 @@ from mmtpp.core.representation.tokens import Modality
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 
 IMAGE_PX = 56
 CELLS = 4  # image tokens of a 56-pixel square

@@ -3,8 +3,8 @@
 import json
 from functools import cache
 
-from mmtpp.model.unwritable_characters import byte_letters
-from mmtpp.model.vocabulary import train_tokenizer
+from mmtpp.model.tokens.unwritable_characters import byte_letters
+from mmtpp.model.tokens.vocabulary import train_tokenizer
 
 SMOLLM2_CONTROL = (0x04, 0x06, 0x13, 0x14, 0x16, 0x1D)
 SMOLLM2_UNWRITABLE = bytes([*SMOLLM2_CONTROL, 0xC0, 0xC1, 0xF1, 0xF2, *range(0xF5, 0x100)])

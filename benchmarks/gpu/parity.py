@@ -20,7 +20,7 @@ from benchmarks.gpu.rows import (
     split,
 )
 from mmtpp.core.representation.row import PackedRow
-from mmtpp.model.cached_history import CachedHistory
+from mmtpp.model.decoding.cached_history import CachedHistory
 from mmtpp.model.event_model import EventModel
 
 LIMITS = {torch.float32: 2e-3, torch.bfloat16: 0.2}

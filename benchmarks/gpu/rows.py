@@ -17,7 +17,7 @@ from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.full_size import full_size_config
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 
 IMAGE_PX = 56
 CELLS = 4  # tokens of an image of 56 pixels

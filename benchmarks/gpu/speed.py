@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.rows import VOCABULARY, build_backbone, build_batcher, make_long_row, make_row
-from mmtpp.model.cached_history import CachedHistory
+from mmtpp.model.decoding.cached_history import CachedHistory
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter, peak_flops
-from mmtpp.model.lora import attach_lora
+from mmtpp.model.parameters.lora import attach_lora
 from mmtpp.planner.memory import (
     GIB,
     RUNTIME_GIB,

@@ -45,7 +45,7 @@ from mmtpp.data.prepare import prepare
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
 from mmtpp.model.flops import FlopCounter, peak_flops
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.train.step import train_step
 
 RESULT = Path(__file__).with_name("speed.md")

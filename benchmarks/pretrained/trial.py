@@ -24,9 +24,9 @@ from mmtpp.evaluate.actors.written_texts import GenerationTargets
 from mmtpp.evaluate.combine import mixture_nll
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
+from mmtpp.model.decoding.generation import GenerationSettings
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
-from mmtpp.model.generation import GenerationSettings
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 
 ADAPTED, RANDOM, TINY = "SmolLM2, adapted", "same architecture, random weights", "tiny"
 TINY_LONGER = "tiny, same CPU seconds"

@@ -36,12 +36,12 @@ from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.row_forecaster import RowForecaster
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.soft.soft_model import SoftModel
 from mmtpp.storage.manifest import Manifest, load_manifest
-from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
+from mmtpp.train.engine.zero import build_deepspeed_config
 from mmtpp.train.step import LabelWeights, StepContext, build_smoothing, train_step
-from mmtpp.train.zero import build_deepspeed_config
 
 CPU = torch.device("cpu")
 THREADS = 1

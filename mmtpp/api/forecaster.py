@@ -35,13 +35,13 @@ from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.expert.read_sequences import past_events
 from mmtpp.inference.mixture_checks import load_mixed_expert
 from mmtpp.inference.model_sections import generation_settings, model_location
-from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.backbones.registry import check_backbone
-from mmtpp.model.description import describe_model
-from mmtpp.model.folder import load_model_vocabulary, local_folder, read_file
+from mmtpp.model.folders.adapter import CONFIG_FILE
+from mmtpp.model.folders.description import describe_model
+from mmtpp.model.folders.folder import load_model_vocabulary, local_folder, read_file
+from mmtpp.model.folders.record import TrainedTasks, load_recorded_settings
 from mmtpp.model.loaded_model import LoadedModel
-from mmtpp.model.record import TrainedTasks, load_recorded_settings
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.predict.expert_next_event import (
     DensityForecastSettings,
     ExpertNextEventForecaster,

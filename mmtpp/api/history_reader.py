@@ -21,7 +21,7 @@ from mmtpp.core.representation.text_truncation import (
 from mmtpp.core.representation.window import EventTooLongError, Window, check_events, last_window
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.from_config import compression_of
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.predict.next_event import SeenEvents
 
 logger = logging.getLogger(__name__)

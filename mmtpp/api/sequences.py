@@ -28,7 +28,7 @@ from mmtpp.data.store.contents import (
     open_store,
     read_rejected_records,
 )
-from mmtpp.model.folder import load_model_vocabulary
+from mmtpp.model.folders.folder import load_model_vocabulary
 from mmtpp.storage.image_files import locate_image
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import as_uri

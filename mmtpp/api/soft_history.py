@@ -16,7 +16,7 @@ from mmtpp.core.representation.text_truncation import truncate_texts
 from mmtpp.core.representation.window import last_window
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.from_config import template_of
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)

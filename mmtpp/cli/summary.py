@@ -70,7 +70,10 @@ def next_commands(
         ]
     if job in TRAINING_JOBS:
         if "adapter_uri" in result:
-            model = {"model.path": config.model.path, "model.adapter": str(result["adapter_uri"])}
+            model = {
+                "model.path": config.model.path,
+                "model.adapter": str(result["adapter_uri"]),
+            }
         else:
             model = {"model.path": str(result["model_uri"])}
         needs_finetuning = job == "pretrain" and not config.is_trained_by_pretrain

@@ -126,7 +126,7 @@ class RunConfig(Section):
     def model_kind(self) -> ModelKind:
         """Kind of the model that a training makes.
 
-        For a model that exists, ask ``mmtpp.model.description``.
+        For a model that exists, ask ``mmtpp.model.folders.description``.
         """
         if self.model.preset == "expert":
             return ModelKind.EXPERT

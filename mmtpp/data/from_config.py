@@ -25,7 +25,7 @@ from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.data.sources.type_codes import AUTO, OTHER
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.processor import image_side
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join
 

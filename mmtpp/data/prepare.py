@@ -21,8 +21,8 @@ from mmtpp.data.samples.long_events import find_long_events
 from mmtpp.data.sources import READERS, flights, taxi
 from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.type_codes import OTHER
-from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.folders.folder import load_model_vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, exists, split_file

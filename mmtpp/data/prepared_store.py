@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
+from mmtpp.model.tokens.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.manifest import Manifest, load_manifest
 from mmtpp.storage.paths import join, read_bytes
 

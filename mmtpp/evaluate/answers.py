@@ -30,7 +30,7 @@ from mmtpp.evaluate.scores.published import (
     without_phrase,
 )
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES, text_scores
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 

@@ -6,9 +6,9 @@ from mmtpp.core.representation.tasks import EVENT_TASKS, check_futures
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.inference.mixture_checks import check_clock, load_mixed_expert
 from mmtpp.model.backbones.registry import check_backbone
-from mmtpp.model.description import ModelDescription, describe_model
-from mmtpp.model.folder import check_vocabularies
-from mmtpp.model.record import check_template
+from mmtpp.model.folders.description import ModelDescription, describe_model
+from mmtpp.model.folders.folder import check_vocabularies
+from mmtpp.model.folders.record import check_template
 
 
 def check_model(config: RunConfig, store: PreparedStore) -> ModelDescription:

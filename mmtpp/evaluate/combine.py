@@ -27,8 +27,8 @@ from mmtpp.evaluate.evaluation_start import identify_evaluation, start_evaluatio
 from mmtpp.evaluate.kinds.model_kinds import build_evaluated_model
 from mmtpp.expert.gated_expert import write_gate
 from mmtpp.inference.mixture_checks import check_clock, check_expert, check_language_model
-from mmtpp.model.folder import local_folder
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.folder import local_folder
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, copy_folder, join
 from mmtpp.track.tracked_run import tracked_run

@@ -8,10 +8,10 @@ from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.actors import ActorPool
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.inference.model_sections import generation_settings, model_location
-from mmtpp.model.generation import GenerationSettings
+from mmtpp.model.decoding.generation import GenerationSettings
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.loaded_model import ModelLocation
-from mmtpp.model.record import TrainedTasks
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join

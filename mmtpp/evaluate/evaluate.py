@@ -16,7 +16,7 @@ from mmtpp.evaluate.evaluation_scores import EvaluationScores, join_scores
 from mmtpp.evaluate.evaluation_start import identify_evaluation, start_evaluation
 from mmtpp.evaluate.forecasts import evaluate_forecasts
 from mmtpp.evaluate.likelihoods import evaluate_likelihoods
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join, read_bytes
 from mmtpp.track.tracked_run import tracked_run

@@ -8,7 +8,7 @@ from mmtpp.core.model_kind import ModelKind
 from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.evaluate.context import EvaluationContext
-from mmtpp.model.description import ModelDescription
+from mmtpp.model.folders.description import ModelDescription
 from mmtpp.runtime.hardware import choose_hardware
 from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.paths import join

@@ -28,7 +28,7 @@ from mmtpp.evaluate.scores.metrics import (
     metric_differences,
 )
 from mmtpp.evaluate.scores.position_ranges import is_at_position
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 

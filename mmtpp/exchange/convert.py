@@ -17,7 +17,7 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, intervals_from_times
 from mmtpp.data.store.contents import iterate_split_sequences, open_store
 from mmtpp.data.store.images import load_image
-from mmtpp.model.card import escape_markdown
+from mmtpp.model.folders.card import escape_markdown
 from mmtpp.model.processor import encode_image
 from mmtpp.storage.manifest import Manifest, load_manifest
 

@@ -1,7 +1,7 @@
 """The folder of a trained expert: weights in safetensors, and everything else in JSON.
 
 The folder also has the tokenizer that counts the tokens of texts, and the record of the tasks that
-folders of all models have (``mmtpp.model.record``).
+folders of all models have (``mmtpp.model.folders.record``).
 """
 
 import json
@@ -17,8 +17,8 @@ from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.past.event_words import TextSettings
 from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, NetworkSize
-from mmtpp.model.description import EXPERT_FILE
-from mmtpp.model.folder import read_file
+from mmtpp.model.folders.description import EXPERT_FILE
+from mmtpp.model.folders.folder import read_file
 
 WEIGHTS_FILE = "expert.safetensors"
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.expert.rollout import Rollout
-from mmtpp.model.sampling import Futures, draw
+from mmtpp.model.decoding.sampling import Futures, draw
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecasting.gate import Gate
 from mmtpp.expert.expert_folder import Expert, load_expert
-from mmtpp.model.folder import read_file
-from mmtpp.model.record import load_trained_tasks
+from mmtpp.model.folders.folder import read_file
+from mmtpp.model.folders.record import load_trained_tasks
 
 GATE_FILE = "gate.json"
 FloatArray = NDArray[np.float64]

@@ -6,10 +6,10 @@ from mmtpp.config.schema import ModelSection
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.model_kind import ModelKind
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
-from mmtpp.model.description import ModelDescription, describe_model
-from mmtpp.model.folder import check_vocabularies
-from mmtpp.model.record import EventDescription, TrainedTasks
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.folders.description import ModelDescription, describe_model
+from mmtpp.model.folders.folder import check_vocabularies
+from mmtpp.model.folders.record import EventDescription, TrainedTasks
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 
 logger = logging.getLogger(__name__)

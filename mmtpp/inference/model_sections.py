@@ -1,7 +1,7 @@
 """What evaluation and prediction take from the sections of the settings to run a model."""
 
 from mmtpp.config.schema import GenerationSection, ModelSection
-from mmtpp.model.generation import GenerationSettings
+from mmtpp.model.decoding.generation import GenerationSettings
 from mmtpp.model.loaded_model import ModelLocation
 
 

@@ -27,8 +27,8 @@ from mmtpp.data.store.contents import (
     read_rejected_records,
 )
 from mmtpp.inspect.split_counts import SplitCounts, count_splits
-from mmtpp.model.folder import load_model_vocabulary
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.folders.folder import load_model_vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.image_files import locate_image
 from mmtpp.storage.manifest import Manifest, find_manifest

@@ -13,9 +13,9 @@ from mmtpp.compat.transformers_hooks import set_attention
 from mmtpp.core.errors import ModelError
 from mmtpp.model.backbones.qwen2_5_vl import QWEN2_5_VL, TINY_LAYERS, TINY_WIDTH, tiny_config
 from mmtpp.model.backbones.registry import BASE_FOLDER_HINT, family_of, family_of_folder
-from mmtpp.model.own_rows import add_own_rows, join_own_rows, own_rows_of
-from mmtpp.model.sharding import Sharding, Unsharded
-from mmtpp.model.vocabulary import Vocabulary, load_vocabulary
+from mmtpp.model.parameters.own_rows import add_own_rows, join_own_rows, own_rows_of
+from mmtpp.model.parameters.sharding import Sharding, Unsharded
+from mmtpp.model.tokens.vocabulary import Vocabulary, load_vocabulary
 
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 # without this file transformers ignores how tokenizer.json splits texts and uses Qwen2's rules

@@ -19,11 +19,11 @@ from mmtpp.model.backbones.qwen2_5_vl import TINY_LAYERS, TINY_WIDTH
 from mmtpp.model.backbones.registry import family_of
 from mmtpp.model.base_folder import build_tiny, load_base, save_base
 from mmtpp.model.batch import Batch
-from mmtpp.model.companions import write_companions
-from mmtpp.model.lora import attach_lora, load_adapter, resume_adapter, save_adapter
-from mmtpp.model.sharding import Sharding, Unsharded
-from mmtpp.model.token_rows import TokenEmbedding, TokenHead
-from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
+from mmtpp.model.folders.companions import write_companions
+from mmtpp.model.parameters.lora import attach_lora, load_adapter, resume_adapter, save_adapter
+from mmtpp.model.parameters.sharding import Sharding, Unsharded
+from mmtpp.model.parameters.token_rows import TokenEmbedding, TokenHead
+from mmtpp.model.tokens.vocabulary import Vocabulary, check_same_vocabulary
 
 
 class EventModel(nn.Module):

@@ -8,8 +8,8 @@ from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.model.batch import Batcher
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, load_event_model
-from mmtpp.model.folder import local_folder
-from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary
+from mmtpp.model.folders.folder import local_folder
+from mmtpp.model.tokens.vocabulary import Vocabulary, check_same_vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,12 @@ from mmtpp.model.backbones.family import Family
 from mmtpp.model.backbones.registry import family_of
 from mmtpp.model.base_folder import load_base, save_base
 from mmtpp.model.batch import Batch, Batcher
-from mmtpp.model.companions import read_companions, write_companions
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.lora import load_adapter
-from mmtpp.model.own_rows import enlarge_wrapped
+from mmtpp.model.folders.companions import read_companions, write_companions
+from mmtpp.model.parameters.lora import load_adapter
+from mmtpp.model.parameters.own_rows import enlarge_wrapped
 from mmtpp.model.processor import image_side
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 
 PROBE_PX = 56
 # largest accepted mean difference of a label's likelihood, divided by the mean likelihood: in

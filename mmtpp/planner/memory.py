@@ -20,13 +20,13 @@ from mmtpp.experiments.variance_reduction import num_gradient_passes
 from mmtpp.model.backbones.family import NO_MASK
 from mmtpp.model.backbones.registry import family_named
 from mmtpp.model.full_size import planned_config
-from mmtpp.model.lora import attach_lora
-from mmtpp.model.token_rows import LOGITS_BYTES
-from mmtpp.model.vocabulary import NUM_ADDED
+from mmtpp.model.parameters.lora import attach_lora
+from mmtpp.model.parameters.token_rows import LOGITS_BYTES
+from mmtpp.model.tokens.vocabulary import NUM_ADDED
+from mmtpp.train.engine.zero import BUCKET_ELEMENTS
 from mmtpp.train.optimizer.gathered_matrices import BUCKET
 from mmtpp.train.optimizer.optimizer import DESCENT, state_names, update_rule
 from mmtpp.train.optimizer.state_codec import bytes_per_parameter
-from mmtpp.train.zero import BUCKET_ELEMENTS
 
 GIB = 2**30
 WEIGHT_BYTES = 2  # bfloat16

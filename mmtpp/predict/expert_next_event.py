@@ -13,7 +13,7 @@ from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import density_grid
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.rollout import ExpertRollout, Rollout
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.predict.next_event import Forecast, named_futures, named_probabilities
 
 

@@ -14,11 +14,11 @@ from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import MmtppError
 from mmtpp.model.backbones.registry import family_of_folder
-from mmtpp.model.card import CardBackbone, write_merged_card
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
-from mmtpp.model.folder import local_folder
+from mmtpp.model.folders.card import CardBackbone, write_merged_card
+from mmtpp.model.folders.folder import local_folder
+from mmtpp.model.folders.record import TEMPLATE_FILE
 from mmtpp.model.merge import merge_adapter
-from mmtpp.model.record import TEMPLATE_FILE
 from mmtpp.runtime.hardware import Hardware, worker_demand
 from mmtpp.runtime.machines import wait_for_machines
 from mmtpp.runtime.session import start_ray

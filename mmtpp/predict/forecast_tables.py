@@ -13,8 +13,8 @@ from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.inference.model_sections import generation_settings, model_location
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.loaded_model import ModelLocation
-from mmtpp.model.record import TrainedTasks
 from mmtpp.predict.expert_next_event import DensityForecastSettings
 from mmtpp.predict.expert_tables import expert_tables
 from mmtpp.predict.next_event import NextEventSettings

@@ -15,11 +15,11 @@ from mmtpp.core.representation.template import Template
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.future_partner import ExpertPartner
 from mmtpp.expert.gated_expert import GatedExpert
-from mmtpp.model.generation import GenerationSettings, TextGenerator
+from mmtpp.model.decoding.generation import GenerationSettings, TextGenerator
+from mmtpp.model.decoding.sampling import Futures, FutureSampler
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.loaded_model import LoadedModel
-from mmtpp.model.record import TrainedTasks
 from mmtpp.model.row_forecaster import RowForecaster
-from mmtpp.model.sampling import Futures, FutureSampler
 
 FloatArray = NDArray[np.float64]
 

@@ -25,9 +25,9 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.inference.mixture_checks import load_mixed_expert
 from mmtpp.model.backbones.registry import check_backbone
-from mmtpp.model.description import ModelDescription, describe_model
-from mmtpp.model.folder import check_vocabularies, load_model_vocabulary
-from mmtpp.model.record import TrainedTasks, check_template
+from mmtpp.model.folders.description import ModelDescription, describe_model
+from mmtpp.model.folders.folder import check_vocabularies, load_model_vocabulary
+from mmtpp.model.folders.record import TrainedTasks, check_template
 from mmtpp.predict.forecast_files import write_forecasts
 from mmtpp.predict.forecast_tables import forecast_tables
 from mmtpp.predict.rejections import Rejections

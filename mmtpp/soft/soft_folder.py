@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mmtpp.core.errors import ModelError
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.folder import local_folder
+from mmtpp.model.folders.folder import local_folder
 from mmtpp.model.loaded_model import LoadedModel, ModelLocation
 from mmtpp.soft.soft_model import SOFT_PREFIXES, SoftModel
 from mmtpp.soft.soft_rollout import SoftDistributions

@@ -17,7 +17,7 @@ from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.network import ExpertNetwork
 from mmtpp.expert.rollout import Rollout
 from mmtpp.model.batch import Batch, SoftBatch
-from mmtpp.model.cached_history import CachedHistory
+from mmtpp.model.decoding.cached_history import CachedHistory
 from mmtpp.soft.soft_model import SoftModel
 
 FloatArray = NDArray[np.float64]

@@ -7,7 +7,7 @@ from mmtpp.core.errors import ModelError
 from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.expert.network import NetworkSize
-from mmtpp.model.folder import read_file
+from mmtpp.model.folders.folder import read_file
 
 SETTINGS_FILE = "soft.json"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mmtpp.config.schema import TrackingSection
 from mmtpp.expert.fit import ExpertFitSettings
 from mmtpp.expert.read_sequences import SequenceSettings
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.track.tracker import RunIdentity
 
 

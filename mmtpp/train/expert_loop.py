@@ -40,22 +40,22 @@ from mmtpp.expert.read_sequences import (
     without_images,
     without_words,
 )
-from mmtpp.model.card import CARD_FILE
-from mmtpp.model.record import write_tasks
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.folders.card import CARD_FILE
+from mmtpp.model.folders.record import write_tasks
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.runtime.logs import start_logging
 from mmtpp.storage.paths import copy_folder
 from mmtpp.track.tracker import Tracker
-from mmtpp.train.expert_inputs import ExpertInputs
-from mmtpp.train.interruption_poll import InterruptionPoll
-from mmtpp.train.local_checkpoint import (
+from mmtpp.train.checkpoints.local_checkpoint import (
     remove_leftovers,
     report_checkpoint,
     write_local_checkpoint,
 )
+from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.outcome import STEP, Outcome
-from mmtpp.train.rank_sums import sum_over_ranks
-from mmtpp.train.rank_tracker import rank_tracker
+from mmtpp.train.ranks.interruption_poll import InterruptionPoll
+from mmtpp.train.ranks.rank_sums import sum_over_ranks
+from mmtpp.train.ranks.rank_tracker import rank_tracker
 from mmtpp.train.worker_inputs import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)

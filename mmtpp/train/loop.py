@@ -10,12 +10,12 @@ import ray.train
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.runtime.logs import start_logging
-from mmtpp.train.checkpoint import TrainingProgress, save_checkpoint
+from mmtpp.train.checkpoints.checkpoint import TrainingProgress, save_checkpoint
 from mmtpp.train.outcome import STEP, Outcome
+from mmtpp.train.ranks.watchdog import Stage
 from mmtpp.train.step import StepReport, train_step
 from mmtpp.train.trained_output import remove_other_bests, save_output
 from mmtpp.train.validation import validate
-from mmtpp.train.watchdog import Stage
 from mmtpp.train.worker import Worker, build_worker
 from mmtpp.train.worker_inputs import WorkerInputs, best_uri
 

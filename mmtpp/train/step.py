@@ -17,8 +17,8 @@ from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.model.batch import Batcher
-from mmtpp.train.engine import DeepSpeedEngine
-from mmtpp.train.rank_sums import sum_over_ranks
+from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
+from mmtpp.train.ranks.rank_sums import sum_over_ranks
 
 FloatArray = NDArray[np.float64]
 

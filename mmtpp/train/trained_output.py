@@ -3,9 +3,9 @@
 import tempfile
 from pathlib import Path
 
-from mmtpp.model.card import write_card
 from mmtpp.model.event_model import save_trained
-from mmtpp.model.record import write_template
+from mmtpp.model.folders.card import write_card
+from mmtpp.model.folders.record import write_template
 from mmtpp.soft.soft_folder import backbone_parameters, save_soft
 from mmtpp.soft.soft_model import SoftModel
 from mmtpp.storage.paths import copy_folder, join, list_files, remove_folder

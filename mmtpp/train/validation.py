@@ -22,8 +22,8 @@ from mmtpp.core.training.training_metrics import (
 )
 from mmtpp.data.samples.feed import iter_rows
 from mmtpp.data.samples.plan import load_plan
-from mmtpp.train.rank_sums import sum_over_ranks
-from mmtpp.train.watchdog import Stage
+from mmtpp.train.ranks.rank_sums import sum_over_ranks
+from mmtpp.train.ranks.watchdog import Stage
 from mmtpp.train.worker import Worker
 from mmtpp.train.worker_inputs import WorkerInputs
 

@@ -22,30 +22,30 @@ from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.batch import Batcher
-from mmtpp.model.card import CardBackbone, ModelOrigin
-from mmtpp.model.companions import read_companions
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter, peak_flops
-from mmtpp.model.lora import trainable_parameters
-from mmtpp.model.record import TrainedTasks
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.folders.card import CardBackbone, ModelOrigin
+from mmtpp.model.folders.companions import read_companions
+from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.model.parameters.lora import trainable_parameters
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.paths import join, write_bytes
 from mmtpp.track.tracker import Tracker
-from mmtpp.train.build_engine import EngineSections, build_engine
-from mmtpp.train.checkpoint import (
+from mmtpp.train.checkpoints.checkpoint import (
     TrainingProgress,
     load_progress,
     restore_checkpoint,
 )
-from mmtpp.train.engine import DeepSpeedEngine
-from mmtpp.train.interruption_poll import InterruptionPoll
-from mmtpp.train.local_checkpoint import remove_leftovers
-from mmtpp.train.rank_group import RankGroup, join_group
-from mmtpp.train.rank_tracker import rank_tracker
+from mmtpp.train.checkpoints.local_checkpoint import remove_leftovers
+from mmtpp.train.engine.build_engine import EngineSections, build_engine
+from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
+from mmtpp.train.ranks.interruption_poll import InterruptionPoll
+from mmtpp.train.ranks.rank_group import RankGroup, join_group
+from mmtpp.train.ranks.rank_tracker import rank_tracker
+from mmtpp.train.ranks.watchdog import Stage, Watchdog
 from mmtpp.train.step import LabelWeights, StepContext, build_smoothing
 from mmtpp.train.telemetry import Telemetry
-from mmtpp.train.watchdog import Stage, Watchdog
 from mmtpp.train.worker_inputs import WorkerInputs
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mmtpp.config.schema import LoraSection
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.soft.soft_start import SoftStart
 from mmtpp.track.tracker import RunIdentity
 

@@ -24,7 +24,7 @@ from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
-from mmtpp.model.vocabulary import train_tokenizer
+from mmtpp.model.tokens.vocabulary import train_tokenizer
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import list_files, read_bytes, write_bytes
 from tests.conftest import ROOT

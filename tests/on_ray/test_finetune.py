@@ -15,7 +15,7 @@ import mmtpp
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.evaluate.evaluate import evaluate
-from mmtpp.model.record import load_trained_tasks
+from mmtpp.model.folders.record import load_trained_tasks
 from mmtpp.predict.predict import predict
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table

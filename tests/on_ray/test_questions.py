@@ -10,7 +10,7 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.representation.timecode import encode_intervals
 from mmtpp.data.prepare import prepare
 from mmtpp.evaluate.evaluate import evaluate
-from mmtpp.model.record import load_trained_tasks
+from mmtpp.model.folders.record import load_trained_tasks
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import read_bytes, write_bytes

@@ -30,7 +30,7 @@ from mmtpp.evaluate.scores.metric_names import (
     EVENT_TYPE_ACCURACY_MOST_FREQUENT,
 )
 from mmtpp.model.base_folder import load_base
-from mmtpp.model.folder import local_folder
+from mmtpp.model.folders.folder import local_folder
 from mmtpp.predict.export import export
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
@@ -41,8 +41,13 @@ from mmtpp.storage.paths import (
     remove_folder,
     write_bytes,
 )
-from mmtpp.train.checkpoint import BEST_BY, TrainingProgress, load_progress, restore_checkpoint
-from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.checkpoints.checkpoint import (
+    BEST_BY,
+    TrainingProgress,
+    load_progress,
+    restore_checkpoint,
+)
+from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
 from mmtpp.train.launch.plan_run import plan_validation
 from mmtpp.train.launch.run_result import RESULT_FILE

@@ -17,8 +17,8 @@ from transformers import Qwen2VLImageProcessorPil
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.model.backbones.registry import FAMILIES
 from mmtpp.model.base_folder import load_base, save_base
-from mmtpp.model.own_rows import own_rows_of
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.parameters.own_rows import own_rows_of
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from tests.tiny_models import IMAGE_PX, random_row, split_row, tiny_vocabulary
 
 WIDTH, LAYERS = 48, 2

@@ -19,9 +19,9 @@ from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.core.training.sample_order import num_micro_batches, share_of_rank
 from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
-from mmtpp.model.lora import attach_lora
-from mmtpp.model.sharding import Sharding
-from mmtpp.model.vocabulary import Vocabulary, load_vocabulary
+from mmtpp.model.parameters.lora import attach_lora
+from mmtpp.model.parameters.sharding import Sharding
+from mmtpp.model.tokens.vocabulary import Vocabulary, load_vocabulary
 from tests.parity.families import mixed_row
 from tests.tiny_models import batcher, random_row, tiny_vocabulary
 
@@ -289,10 +289,10 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
     from mmtpp.config.load import config_from_tree
     from mmtpp.core.errors import NonFiniteLossError
     from mmtpp.model.event_model import save_trained
-    from mmtpp.train.engine import DeepSpeedEngine
+    from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
+    from mmtpp.train.engine.zero import build_deepspeed_config, zero_stage
+    from mmtpp.train.engine.zero3_loading import Zero3Sharding
     from mmtpp.train.step import LabelWeights, StepContext, train_step
-    from mmtpp.train.zero import build_deepspeed_config, zero_stage
-    from mmtpp.train.zero3_loading import Zero3Sharding
 
     config = config_from_tree(
         {

@@ -24,7 +24,7 @@ from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.backbones.registry import FAMILIES, check_backbone, family_of_folder
 from mmtpp.model.base_folder import load_base
 from mmtpp.model.batch import Batcher
-from mmtpp.model.cached_history import CachedHistory
+from mmtpp.model.decoding.cached_history import CachedHistory
 from mmtpp.model.event_model import (
     EventModel,
     EventModelSettings,
@@ -33,8 +33,8 @@ from mmtpp.model.event_model import (
     save_trained,
 )
 from mmtpp.model.flops import FlopCounter
-from mmtpp.model.lora import attach_lora
 from mmtpp.model.merge import merge_adapter
+from mmtpp.model.parameters.lora import attach_lora
 from tests.parity.branched_rows import events_of, path_of, row_alone, row_of
 from tests.parity.families import (
     CASES,

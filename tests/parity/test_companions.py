@@ -10,12 +10,12 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, GenerationConfig
 
 from mmtpp.model.base_folder import save_base
-from mmtpp.model.companions import read_companions
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model, save_trained
-from mmtpp.model.lora import attach_lora, save_adapter
+from mmtpp.model.folders.companions import read_companions
 from mmtpp.model.merge import merge_adapter
+from mmtpp.model.parameters.lora import attach_lora, save_adapter
 from mmtpp.model.processor import MEAN, STD, pixel_values
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from tests.qwen_vocabulary import qwen_tokenizer_json
 from tests.tiny_models import tiny_backbone, tiny_vocabulary
 

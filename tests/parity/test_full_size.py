@@ -3,8 +3,8 @@
 import pytest
 
 from mmtpp.model.full_size import FullSize, build_without_weights, full_size_config
-from mmtpp.model.lora import attach_lora, trainable_parameters
-from mmtpp.model.vocabulary import NUM_ADDED, Vocabulary
+from mmtpp.model.parameters.lora import attach_lora, trainable_parameters
+from mmtpp.model.tokens.vocabulary import NUM_ADDED, Vocabulary
 from tests.qwen_vocabulary import qwen_vocabulary
 
 RANK = 16

@@ -8,7 +8,6 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.adapter import check_adapter
 from mmtpp.model.base_folder import load_base, save_base
 from mmtpp.model.event_model import (
     EventModel,
@@ -17,7 +16,8 @@ from mmtpp.model.event_model import (
     load_event_model,
     save_trained,
 )
-from mmtpp.model.lora import (
+from mmtpp.model.folders.adapter import check_adapter
+from mmtpp.model.parameters.lora import (
     attach_lora,
     load_adapter,
     save_adapter,

@@ -18,7 +18,7 @@ from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection
 from mmtpp.experiments.steepest_descent import rms_scale, steepest_direction
 from mmtpp.model.attention import Segments, use_packed_attention
 from mmtpp.model.full_size import full_size_config
-from mmtpp.model.lora import attach_lora
+from mmtpp.model.parameters.lora import attach_lora
 from mmtpp.planner import memory as planner
 from mmtpp.planner.memory import (
     DIRECTION_BYTES,

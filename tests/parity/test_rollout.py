@@ -10,9 +10,9 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.branches import lay_out_branches
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.core.representation.type_words import words_of_types
+from mmtpp.model.decoding.sampling import FutureSampler
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.row_forecaster import RowForecaster
-from mmtpp.model.sampling import FutureSampler
 from tests.parity.branched_rows import events_of, path_of, row_alone, row_of
 from tests.tiny_models import CELLS, batcher, tiny_backbone, tiny_vocabulary
 

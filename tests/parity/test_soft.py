@@ -15,7 +15,7 @@ from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.soft_tokens import SoftTokens, shorten_texts
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel, load_event_model, save_trained
-from mmtpp.model.lora import attach_lora
+from mmtpp.model.parameters.lora import attach_lora
 from mmtpp.soft.soft_folder import load_soft_model, save_soft
 from mmtpp.soft.soft_model import SoftModel
 from mmtpp.soft.soft_rollout import SoftDistributions

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from mmtpp.model import token_rows
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.lora import attach_lora
+from mmtpp.model.parameters import token_rows
+from mmtpp.model.parameters.lora import attach_lora
 from tests.tiny_models import batcher, random_row, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()

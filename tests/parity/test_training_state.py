@@ -9,8 +9,8 @@ from torch import nn
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ModelError
+from mmtpp.train.engine.training_state import TrainingState
 from mmtpp.train.optimizer.optimizer import Optimizer
-from mmtpp.train.training_state import TrainingState
 
 
 def _trained(updates: int, width: int = 3, **optimizer: object) -> SimpleNamespace:

@@ -9,8 +9,8 @@ import torch
 from mmtpp.core.representation.branches import lay_out_branches, lay_out_questions
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template, TemplateSettings
+from mmtpp.model.decoding.generation import GenerationSettings, TextGenerator
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.generation import GenerationSettings, TextGenerator
 from tests.parity.branched_rows import events_of, row_alone, row_of
 from tests.tiny_models import CELLS, batcher, tiny_backbone, tiny_vocabulary
 

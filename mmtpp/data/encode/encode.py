@@ -40,7 +40,7 @@ from mmtpp.data.store.layout import (
     PENDING,
     REJECTED,
 )
-from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
+from mmtpp.model.tokens.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.manifest import Manifest, find_manifest
 from mmtpp.storage.paths import exists, join, remove_folder, write_bytes
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 
 CACHED_BYTES = 64 * 2**20  # texts and their ids that a process keeps
 _ENTRY_BYTES = 200  # memory of a cached text and its ids, besides their content

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from mmtpp.core.events import NO_FRAME, Events, EventSequence, intervals_from_times
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.type_codes import OTHER, TypeCodes
-from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, prefetch, read_bytes
 

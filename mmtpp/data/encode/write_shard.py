@@ -17,7 +17,7 @@ from mmtpp.data.encode.shard_output import (
 )
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.data.sources.reader import ReadCounts
-from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary
+from mmtpp.model.tokens.vocabulary import TOKENIZER_FILE, Vocabulary
 from mmtpp.storage.paths import join, read_bytes
 
 

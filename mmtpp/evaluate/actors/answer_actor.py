@@ -8,8 +8,8 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.stored_sequence import Address
 from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.inference.model_actor import ModelActor, ModelActorSettings
-from mmtpp.model.generation import GenerationSettings, TextGenerator
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.decoding.generation import GenerationSettings, TextGenerator
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.row_forecaster import RowForecaster
 
 ANSWER_SCHEMA = pa.schema(

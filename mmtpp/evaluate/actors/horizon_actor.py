@@ -14,7 +14,7 @@ from mmtpp.expert.stored_past import StoredPast
 from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.inference.event_places import positioned_events
 from mmtpp.inference.model_actor import ModelActor, ModelActorSettings
-from mmtpp.model.sampling import Futures, FutureSampler
+from mmtpp.model.decoding.sampling import Futures, FutureSampler
 
 FUTURE_SCHEMA = pa.schema(
     [

@@ -13,9 +13,9 @@ from mmtpp.core.seeds import seed_from
 from mmtpp.evaluate.scores.targets import TARGET_SCHEMA
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES, text_scores
 from mmtpp.model.batch import Batch
+from mmtpp.model.decoding.generation import GenerationSettings, TextGenerator
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.generation import GenerationSettings, TextGenerator
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 
 _FIELDS = [TARGET_SCHEMA.field(name) for name in ("text", "written", *TEXT_SCORES)]
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from mmtpp.core.errors import DataError
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.example import Example
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 
 
 class EvaluatedModel(ABC):

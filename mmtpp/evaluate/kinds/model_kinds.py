@@ -6,8 +6,8 @@ from mmtpp.evaluate.kinds.evaluated_expert import EvaluatedExpert
 from mmtpp.evaluate.kinds.evaluated_language_model import EvaluatedLanguageModel
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.kinds.evaluated_soft_model import EvaluatedSoftModel
-from mmtpp.model.description import describe_model
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.description import describe_model
+from mmtpp.model.folders.record import TrainedTasks
 
 KINDS: dict[ModelKind, type[EvaluatedModel]] = {
     ModelKind.EXPERT: EvaluatedExpert,

@@ -6,7 +6,7 @@ from typing import Any
 from mmtpp.model.backbones.family import TowerParts
 from mmtpp.model.backbones.vision_family import VisionFamily
 from mmtpp.model.processor import QWEN2_5_VL_IMAGES
-from mmtpp.model.vocabulary import SPARE_ROWS, Vocabulary
+from mmtpp.model.tokens.vocabulary import SPARE_ROWS, Vocabulary
 
 TINY_WIDTH, TINY_LAYERS = 96, 3
 _HEAD_WIDTH = 24

@@ -15,8 +15,8 @@ from mmtpp.model.backbones.qwen2 import QWEN2
 from mmtpp.model.backbones.qwen2_5_vl import QWEN2_5_VL
 from mmtpp.model.backbones.qwen3 import QWEN3
 from mmtpp.model.backbones.qwen3_vl import QWEN3_VL
-from mmtpp.model.folder import read_file
-from mmtpp.model.vocabulary import VOCABULARY_FILE
+from mmtpp.model.folders.folder import read_file
+from mmtpp.model.tokens.vocabulary import VOCABULARY_FILE
 
 CONFIG_FILE = "config.json"
 BASE_FOLDER_HINT = "a Hugging Face folder with config.json, *.safetensors and tokenizer.json"

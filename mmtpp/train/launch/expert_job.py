@@ -12,9 +12,9 @@ from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.expert.fit import ExpertFitSettings
 from mmtpp.expert.read_sequences import SequenceSettings
-from mmtpp.model.card import expert_card
-from mmtpp.model.record import TrainedTasks
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.folders.card import expert_card
+from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware, worker_demand
 from mmtpp.runtime.machines import wait_for_machines
 from mmtpp.runtime.session import start_ray_for_data

@@ -13,7 +13,7 @@ from mmtpp.experiments.variance_reduction import num_gradient_passes
 from mmtpp.model.base_folder import tiny_without_weights
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 
 NUM_COUNTED = 64  # samples whose operations are averaged
 

@@ -15,8 +15,8 @@ from mmtpp.data.from_config import sample_settings
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.model.record import TrainedTasks
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import exists, join
 

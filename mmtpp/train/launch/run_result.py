@@ -6,7 +6,7 @@ from typing import Any
 
 from mmtpp.config.schema import TrackingSection
 from mmtpp.core.training.training_metrics import TRAINED_PARAMETERS
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.storage.paths import exists, folder_bytes, join, read_bytes, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import RunIdentity

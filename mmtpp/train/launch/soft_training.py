@@ -7,7 +7,7 @@ from mmtpp.config.schema import ExpertSection, ModelSection
 from mmtpp.core.representation.tasks import DENSITY_TASKS
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.soft.soft_settings import SoftSettings, load_soft_settings
 from mmtpp.soft.soft_start import MemoryChoice, SoftStart, fit_memory
 from mmtpp.storage.manifest import Manifest

@@ -3,10 +3,10 @@
 from mmtpp.config.schema import ExpertSection, LoraSection, ModelSection, SampleSections
 from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.data.prepared_store import PreparedStore, load_store
-from mmtpp.model.adapter import check_adapter
 from mmtpp.model.backbones.registry import check_backbone
-from mmtpp.model.folder import check_vocabularies
-from mmtpp.model.record import check_template
+from mmtpp.model.folders.adapter import check_adapter
+from mmtpp.model.folders.folder import check_vocabularies
+from mmtpp.model.folders.record import check_template
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, exists, join
 from mmtpp.train.worker_inputs import PROGRESS_FILE

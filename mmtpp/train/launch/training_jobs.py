@@ -18,7 +18,7 @@ from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.hub import pin_revision
 from mmtpp.storage.manifest import Manifest

@@ -12,8 +12,8 @@ import mmtpp
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.model.record import TrainedTasks
-from mmtpp.model.vocabulary import train_tokenizer
+from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.model.tokens.vocabulary import train_tokenizer
 
 
 def test_every_public_name_can_be_imported():

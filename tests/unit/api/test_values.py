@@ -15,7 +15,7 @@ import mmtpp
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 
 TEXTS = ["2024-01-01 00:00:42", "2024-01-01 00:00:58", "2024-03-01 12:30:00.25"]
 # computed by hand: 19,723 days from 1970 to 2024, and 60 days more to 1 March of a leap year

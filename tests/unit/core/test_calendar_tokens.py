@@ -13,7 +13,7 @@ from mmtpp.core.representation.branches import lay_out_branches
 from mmtpp.core.representation.template import STYLES, Template, TemplateSettings
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.times.calendar import WEEKDAYS, local_times, minutes_of_week
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from tests.qwen_vocabulary import qwen_vocabulary
 from tests.unit.generators import IDS, events
 

@@ -13,7 +13,7 @@ import pytest
 
 from mmtpp.core.events import Events
 from mmtpp.core.representation.template import STYLES, Template, TemplateSettings
-from mmtpp.model.vocabulary import MARKERS, Vocabulary
+from mmtpp.model.tokens.vocabulary import MARKERS, Vocabulary
 from tests.qwen_vocabulary import qwen_tokenizer, qwen_vocabulary
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -27,8 +27,8 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources.columns import Columns
 from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure
-from mmtpp.model.record import TrainedTasks
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
 
 TOKENIZER = train_tokenizer(["some words of text"], size=300)

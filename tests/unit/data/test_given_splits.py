@@ -25,7 +25,7 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.data.store.stored_sequence import StoredSequence
 from mmtpp.inspect.dataset import load
-from mmtpp.model.vocabulary import train_tokenizer
+from mmtpp.model.tokens.vocabulary import train_tokenizer
 from tests.steps import SETTINGS, encode_shard
 from tests.tables import write_rows
 

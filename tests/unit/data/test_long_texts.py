@@ -51,7 +51,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.layout import SEQUENCES
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
 from tests.unit.generators import IDS, TEMPLATES, plain_events
 

@@ -19,7 +19,7 @@ from mmtpp.data.sources.columns import Columns, build_columns_reader
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.data.store.layout import REJECTED, SEQUENCES
-from mmtpp.model.vocabulary import train_tokenizer
+from mmtpp.model.tokens.vocabulary import train_tokenizer
 from mmtpp.predict.rejections import Rejections
 from mmtpp.storage.parquet import read_table
 from tests.steps import SETTINGS, encode_shard

@@ -25,7 +25,7 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources.columns import Columns
 from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
 
 NAMES = ("Nice Question", "Guru")

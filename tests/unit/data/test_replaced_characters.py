@@ -12,7 +12,7 @@ from mmtpp.core.errors import DataError
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.encode.totals import Totals
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.manifest import MANIFEST_FILE, find_manifest, load_manifest
 from tests.steps import SETTINGS, encode_shard
 from tests.unwritable import SMOLLM2_UNWRITABLE, tokenizer_without

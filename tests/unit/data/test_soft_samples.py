@@ -23,7 +23,7 @@ from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
 
 NUM_EVENTS = 10_000  # three parts of the store

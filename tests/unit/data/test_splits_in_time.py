@@ -31,7 +31,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.evaluate.forecasts import read_histories
 from mmtpp.evaluate.likelihoods import count_training_events
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.paths import join
 from tests.steps import SETTINGS, encode_shard
 from tests.tables import write_rows

@@ -19,7 +19,7 @@ from mmtpp.data.store.layout import GROUP_EVENTS, IMAGES_PER_BLOCK, PART_EVENTS,
 from mmtpp.data.store.row_groups import RowGroupKey
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.parquet import open_file
 from tests.steps import encode_shard
 

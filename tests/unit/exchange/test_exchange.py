@@ -13,7 +13,7 @@ from mmtpp.core.errors import DataError
 from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.totals import Totals
 from mmtpp.exchange.convert import COLUMNS, to_datasets
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.paths import join
 from tests.steps import SETTINGS, encode_shard
 

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from mmtpp.cli.main import main
 from mmtpp.core.errors import ModelError, StorageError
 from mmtpp.exchange.gguf_import import ARCHITECTURES, import_gguf
-from mmtpp.model.companions import read_companions
-from mmtpp.model.folder import local_folder
+from mmtpp.model.folders.companions import read_companions
+from mmtpp.model.folders.folder import local_folder
 from mmtpp.storage.model_folder import source_tags
 from tests.gguf_files import MERGES, SPECIAL, TEMPLATE, write_gguf, write_tokens
 

@@ -8,7 +8,7 @@ from cluster.pretrained_demo import find_weights
 from mmtpp.core.errors import ClusterError
 from mmtpp.exchange.gguf_import import read_fields
 from mmtpp.exchange.gguf_tokenizer import build_tokenizer
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from tests.unwritable import SMOLLM2_CONTROL
 
 UNWRITABLE = {*SMOLLM2_CONTROL, *range(0x40000, 0xC0000)}

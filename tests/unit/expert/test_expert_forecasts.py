@@ -13,7 +13,7 @@ from mmtpp.expert.expert_folder import WEIGHTS_FILE, Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.rollout import ExpertRollout
-from mmtpp.model.description import EXPERT_FILE, describe_model
+from mmtpp.model.folders.description import EXPERT_FILE, describe_model
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences
 
 

@@ -17,7 +17,7 @@ from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.future_partner import ExpertPartner
 from mmtpp.expert.gated_expert import GATE_FILE, GatedExpert, load_gated_expert, write_gate
 from mmtpp.expert.rollout import ExpertRollout
-from mmtpp.model.record import TrainedTasks, write_tasks
+from mmtpp.model.folders.record import TrainedTasks, write_tasks
 from tests.unit.expert.conftest import TICK, alternating_sequences
 
 RANGE = IntervalRange(TICK, 60.0, TICK)

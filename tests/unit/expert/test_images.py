@@ -18,7 +18,7 @@ from mmtpp.expert.network_losses import mean_losses
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_images
 from mmtpp.expert.rollout import ExpertRollout
-from mmtpp.model.description import EXPERT_FILE
+from mmtpp.model.folders.description import EXPERT_FILE
 from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, finish
 

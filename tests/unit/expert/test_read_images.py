@@ -30,7 +30,7 @@ from mmtpp.expert.read_sequences import (
     read_whole_sequences,
 )
 from mmtpp.expert.stored_past import PositionedEvents, StoredPast
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
 from tests.unit.expert.conftest import SETTINGS
 

@@ -20,7 +20,7 @@ from mmtpp.expert.read_sequences import (
     read_whole_sequences,
     without_words,
 )
-from mmtpp.model.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 
 VOCABULARY = Vocabulary(train_tokenizer(["go ahead", "say again"], size=300))
 TEXTS = ("go ahead", "", "say again " * 30, "go")

@@ -20,7 +20,7 @@ from mmtpp.expert.network_losses import Ranks, mean_losses
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_words
 from mmtpp.expert.rollout import ExpertRollout
-from mmtpp.model.description import EXPERT_FILE
+from mmtpp.model.folders.description import EXPERT_FILE
 from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, alternating_sequences, finish
 from tests.unit.expert.meeting import Meeting

@@ -14,9 +14,9 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.model_kind import ModelKind
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.inference import mixture_checks
-from mmtpp.model import folder
-from mmtpp.model.description import ModelDescription
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders import folder
+from mmtpp.model.folders.description import ModelDescription
+from mmtpp.model.folders.record import TrainedTasks
 
 TASKS = TrainedTasks(("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 1.0, False)
 MODEL = ModelSection(path="/models/m", adapter="/models/a", expert="/models/e")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmtpp.cli.main import main
 from mmtpp.inspect.measure import QUANTILES
-from mmtpp.model.vocabulary import train_tokenizer
+from mmtpp.model.tokens.vocabulary import train_tokenizer
 
 HOSTILE = "<script>alert(1)</script>"
 

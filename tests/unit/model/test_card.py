@@ -7,8 +7,8 @@ import yaml
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.model.card import CardBackbone, ModelOrigin, format_card, write_merged_card
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.card import CardBackbone, ModelOrigin, format_card, write_merged_card
+from mmtpp.model.folders.record import TrainedTasks
 
 TRAINED_TASKS = TrainedTasks(
     ("time", "type"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("go", "stop|now <b>"), 60.0, False

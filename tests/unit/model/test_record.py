@@ -10,7 +10,7 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.model.record import (
+from mmtpp.model.folders.record import (
     TrainedTasks,
     check_template,
     load_recorded_settings,

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.unwritable_characters import (
+from mmtpp.model.tokens.unwritable_characters import (
     REPLACEMENT,
     CharacterFilter,
     byte_letters,
     find_unwritable_bytes,
 )
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from tests.unwritable import (
     SMOLLM2_CONTROL,
     SMOLLM2_UNWRITABLE,

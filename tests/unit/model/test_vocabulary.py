@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.chat import LLAMA_3
-from mmtpp.model.vocabulary import (
+from mmtpp.model.tokens.chat import LLAMA_3
+from mmtpp.model.tokens.vocabulary import (
     MARKERS,
     NUM_ADDED,
     QWEN_SPECIAL_TOKENS,

@@ -13,8 +13,8 @@ from mmtpp.core.errors import ConfigError, MmtppError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.evaluate import evaluate as evaluate_job
 from mmtpp.evaluate import evaluation_start
-from mmtpp.model.record import TrainedTasks, write_template
-from mmtpp.model.vocabulary import TOKENIZER_FILE
+from mmtpp.model.folders.record import TrainedTasks, write_template
+from mmtpp.model.tokens.vocabulary import TOKENIZER_FILE
 from mmtpp.predict import predict as predict_job
 from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest
 from tests.tiny_models import tiny_vocabulary

@@ -11,8 +11,8 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.core.events import EventSequence
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.tasks import check_futures
-from mmtpp.model.record import TrainedTasks, write_template
-from mmtpp.model.vocabulary import train_tokenizer
+from mmtpp.model.folders.record import TrainedTasks, write_template
+from mmtpp.model.tokens.vocabulary import train_tokenizer
 from mmtpp.predict.predict import predict
 
 CANNOT = [("time",), ("type", "joint"), ("qa",), ("time", "text"), ()]

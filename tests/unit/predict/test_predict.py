@@ -7,7 +7,7 @@ import pyarrow as pa
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import PredictionSection
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.predict.next_event import forecast_schema
 from mmtpp.predict.predict import _without_held_out
 

@@ -32,16 +32,16 @@ INTERNAL = {
         "storage",
         "runtime",
         "model.processor",
-        "model.vocabulary",
-        "model.folder",
+        "model.tokens.vocabulary",
+        "model.folders.folder",
     },
     "expert": {
         "core",
         "data",
-        "model.description",
-        "model.folder",
-        "model.record",
-        "model.sampling",
+        "model.folders.description",
+        "model.folders.folder",
+        "model.folders.record",
+        "model.decoding.sampling",
     },
     "soft": {"core", "data", "model", "expert"},
     "train": {
@@ -97,7 +97,7 @@ INTERNAL = {
         "",
     },
     "doctor": {"core", "storage", "track"},
-    "exchange": {"core", "storage", "data", "model.card", "model.processor"},
+    "exchange": {"core", "storage", "data", "model.folders.card", "model.processor"},
     "sweep": {
         "core",
         "config",
@@ -210,7 +210,12 @@ FOLDERS = {
         "samples": {"store"},
         "encode": {"from_config", "sources", "store"},
     },
-    "model": {"backbones": {"folder", "processor", "vocabulary"}},
+    "model": {
+        "folders": {"tokens"},
+        "backbones": {"folders", "processor", "tokens"},
+        "parameters": {"backbones", "batch", "folders", "tokens"},
+        "decoding": {"batch", "event_model", "row_forecaster", "tokens"},
+    },
     "evaluate": {
         "scores": {"expert_share"},
         "baselines": {"scores"},
@@ -218,7 +223,11 @@ FOLDERS = {
         "kinds": {"actors", "context", "example", "examples", "scores"},
         "report": {"example", "scores"},
     },
-    "train": {"launch": {"entry", "expert_inputs", "outcome", "worker_inputs"}},
+    "train": {
+        "engine": {"optimizer", "ranks"},
+        "checkpoints": {"engine", "worker_inputs"},
+        "launch": {"entry", "expert_inputs", "outcome", "worker_inputs"},
+    },
 }
 MAIN = {"sys", "mmtpp.cli.main"}
 PUBLIC = {

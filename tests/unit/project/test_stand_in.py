@@ -3,7 +3,7 @@
 import pytest
 
 from mmtpp.model.batch import Batcher
-from mmtpp.train.watchdog import Watchdog
+from mmtpp.train.ranks.watchdog import Watchdog
 from mmtpp.train.worker_inputs import WorkerInputs
 from tests.stand_in import stand_in
 

@@ -81,13 +81,13 @@ def hub() -> Iterator[tuple[str, list[str]]]:
 
 DOWNLOAD = """
 import sys
-from mmtpp.model.folder import local_folder
+from mmtpp.model.folders.folder import local_folder
 with local_folder(sys.argv[1]) as folder:
     print(folder); print(*sorted(path.name for path in folder.iterdir()))
 """
 COMPANIONS = """
 import sys
-from mmtpp.model.companions import read_companions
+from mmtpp.model.folders.companions import read_companions
 for name, content in sorted(read_companions(sys.argv[1]).items()):
     print(name, content.decode())
 """

@@ -25,7 +25,7 @@ from mmtpp.core.errors import DataError, FileTooLargeError, MissingFileError, St
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.tables import CsvFormat
 from mmtpp.data.store.images import load_image
-from mmtpp.model.vocabulary import train_tokenizer
+from mmtpp.model.tokens.vocabulary import train_tokenizer
 from mmtpp.storage import web
 from mmtpp.storage.image_files import describe_image, locate_image, name_of_bytes, read_image
 from mmtpp.storage.web import is_public, read_https

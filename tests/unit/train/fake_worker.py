@@ -7,16 +7,16 @@ from typing import Any, cast
 from mmtpp.config.schema import TrainingSection
 from mmtpp.data.samples.plan import Plan
 from mmtpp.model.batch import Batcher
-from mmtpp.model.card import ModelOrigin
 from mmtpp.model.flops import RowFlops
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.folders.card import ModelOrigin
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.track.tracker import RunIdentity, Tracker
-from mmtpp.train.checkpoint import TrainingProgress
-from mmtpp.train.engine import DeepSpeedEngine
-from mmtpp.train.interruption_poll import InterruptionPoll, InterruptionState
+from mmtpp.train.checkpoints.checkpoint import TrainingProgress
+from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
+from mmtpp.train.ranks.interruption_poll import InterruptionPoll, InterruptionState
+from mmtpp.train.ranks.watchdog import Watchdog
 from mmtpp.train.step import StepContext
 from mmtpp.train.telemetry import Telemetry
-from mmtpp.train.watchdog import Watchdog
 from mmtpp.train.worker import Worker
 from mmtpp.train.worker_inputs import WorkerInputs
 from tests.stand_in import stand_in

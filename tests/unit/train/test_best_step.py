@@ -1,6 +1,6 @@
 """Which step of a training is the best one."""
 
-from mmtpp.train.checkpoint import TrainingProgress
+from mmtpp.train.checkpoints.checkpoint import TrainingProgress
 
 BEST_BY = "validation/weighted_loss_per_token"
 

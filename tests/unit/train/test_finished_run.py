@@ -7,7 +7,7 @@ import pytest
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.errors import ClusterError, ConfigError
 from mmtpp.data.prepared_store import PreparedStore
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, write_bytes
 from mmtpp.train.launch import training_jobs

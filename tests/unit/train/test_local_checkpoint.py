@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 
 from mmtpp.core.errors import StorageError
 from mmtpp.train import expert_loop
-from mmtpp.train.checkpoint import TrainingProgress, save_checkpoint
-from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.checkpoints.checkpoint import TrainingProgress, save_checkpoint
+from mmtpp.train.checkpoints.local_checkpoint import remove_leftovers
+from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.expert_inputs import ExpertInputs
-from mmtpp.train.local_checkpoint import remove_leftovers
 
 Tensors = Callable[[], dict[str, torch.Tensor]]
 

@@ -11,8 +11,8 @@ from mmtpp.config.schema import TrainingSection
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.train import loop
-from mmtpp.train.checkpoint import BEST_BY
-from mmtpp.train.watchdog import Stage
+from mmtpp.train.checkpoints.checkpoint import BEST_BY
+from mmtpp.train.ranks.watchdog import Stage
 from tests.unit.train.fake_worker import fake_worker
 
 NUM_STEPS, VALIDATE_EVERY, LOG_EVERY = 8, 4, 1

@@ -11,10 +11,10 @@ from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.batch import Batcher
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.train import step as step_module
 from mmtpp.train import validation
-from mmtpp.train.engine import DeepSpeedEngine
+from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.step import LabelWeights, StepContext, train_step
 from mmtpp.train.worker import Worker
 from mmtpp.train.worker_inputs import WorkerInputs

@@ -3,7 +3,7 @@
 import pytest
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.train.zero import build_deepspeed_config, with_bucket_size, zero_stage
+from mmtpp.train.engine.zero import build_deepspeed_config, with_bucket_size, zero_stage
 
 
 def _deepspeed_config(

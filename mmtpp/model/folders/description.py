@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.style_layout import SOFT
-from mmtpp.model.folder import read_file
-from mmtpp.model.record import TrainedTasks, load_recorded_settings, load_trained_tasks
+from mmtpp.model.folders.folder import read_file
+from mmtpp.model.folders.record import TrainedTasks, load_recorded_settings, load_trained_tasks
 
 EXPERT_FILE = "expert.json"
 """Settings of a temporal expert; the folders of other models have no such file."""

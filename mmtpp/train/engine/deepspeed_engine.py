@@ -17,9 +17,9 @@ from mmtpp.core.training.sample_order import num_micro_batches
 from mmtpp.experiments.variance_reduction import VarianceReduction, num_gradient_passes
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
+from mmtpp.train.engine.training_state import TrainingState
+from mmtpp.train.engine.zero import with_bucket_size, zero_stage
 from mmtpp.train.optimizer.optimizer import Optimizer
-from mmtpp.train.training_state import TrainingState
-from mmtpp.train.zero import with_bucket_size, zero_stage
 
 # (N,) nats of each label; and, if ids of types are given, the most likely type at each label
 Scores = tuple[torch.Tensor, torch.Tensor | None]

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
+from mmtpp.model.tokens.vocabulary import TOKENIZER_FILE, Vocabulary, check_same_vocabulary
 from mmtpp.storage.hub import download_model, is_hub
 from mmtpp.storage.model_folder import check_model_folder
 from mmtpp.storage.node_copy import node_copy

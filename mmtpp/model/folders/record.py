@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from mmtpp.config.schema import SampleSections
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.model.folder import read_file
+from mmtpp.model.folders.folder import read_file
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from peft.utils import TrainableTokensWrapper
 from torch import nn
 
 from mmtpp.compat.deepspeed_hooks import full_shape
-from mmtpp.model.sharding import Sharding
+from mmtpp.model.parameters.sharding import Sharding
 
 OWN_ROWS = "own_rows"
 SEED = 0

@@ -13,7 +13,7 @@ from ray.train import Checkpoint, CheckpointUploadMode
 from safetensors import SafetensorError
 
 from mmtpp.core.errors import StorageError
-from mmtpp.train.upload import retrying_upload
+from mmtpp.train.checkpoints.upload import retrying_upload
 
 logger = logging.getLogger(__name__)
 

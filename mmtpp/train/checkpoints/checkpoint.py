@@ -16,8 +16,8 @@ from mmtpp.core.errors import ModelError
 from mmtpp.core.training.training_metrics import VALIDATION_WEIGHTED_LOSS
 from mmtpp.storage.node_copy import node_copy
 from mmtpp.storage.paths import join
-from mmtpp.train.engine import DeepSpeedEngine
-from mmtpp.train.local_checkpoint import report_checkpoint, write_local_checkpoint
+from mmtpp.train.checkpoints.local_checkpoint import report_checkpoint, write_local_checkpoint
+from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.worker_inputs import PROGRESS_FILE
 
 BEST_BY = VALIDATION_WEIGHTED_LOSS

@@ -19,15 +19,15 @@ from transformers import PreTrainedModel
 
 from mmtpp.compat.deepspeed_hooks import full_numel
 from mmtpp.core.errors import ModelError
-from mmtpp.model.adapter import CONFIG_FILE
 from mmtpp.model.backbones.registry import (
     check_same_family,
     family_of,
     record_family,
     recorded_family,
 )
-from mmtpp.model.own_rows import own_rows_of, take_rows, trained_ids
-from mmtpp.model.vocabulary import Vocabulary, check_same_vocabulary, load_vocabulary
+from mmtpp.model.folders.adapter import CONFIG_FILE
+from mmtpp.model.parameters.own_rows import own_rows_of, take_rows, trained_ids
+from mmtpp.model.tokens.vocabulary import Vocabulary, check_same_vocabulary, load_vocabulary
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 

@@ -18,7 +18,7 @@ from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.representation.template import Template
 from mmtpp.model.batch import Batch
-from mmtpp.model.cached_history import CachedHistory, repeat_tokens
+from mmtpp.model.decoding.cached_history import CachedHistory, repeat_tokens
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.row_forecaster import NUM_FIRST_BYTES
 

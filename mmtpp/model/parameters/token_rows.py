@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmtpp.compat.deepspeed_hooks import full_shape
 from mmtpp.model.batch import SpreadLabels
-from mmtpp.model.own_rows import own_rows_of
+from mmtpp.model.parameters.own_rows import own_rows_of
 
 # Bytes of the float32 logits of a chunk of labels. With logarithms, gradients and logits in the
 # model's type the peak is about four times this number, for any number of labels.

@@ -27,8 +27,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from mmtpp.core.errors import ModelError
 from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.core.times.calendar import WEEKDAYS
-from mmtpp.model.chat import ChatFormat, chat_format
-from mmtpp.model.unwritable_characters import CharacterFilter, find_unwritable_bytes
+from mmtpp.model.tokens.chat import ChatFormat, chat_format
+from mmtpp.model.tokens.unwritable_characters import CharacterFilter, find_unwritable_bytes
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARY_FILE = "vocabulary.json"

@@ -12,7 +12,7 @@ from mmtpp.config.schema import (
     TrainingSection,
 )
 from mmtpp.core.representation.style_layout import SOFT
-from mmtpp.model.record import TrainedTasks
+from mmtpp.model.folders.record import TrainedTasks
 
 CARD_FILE = "README.md"
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>&~])")

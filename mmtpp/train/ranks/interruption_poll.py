@@ -8,7 +8,7 @@ import ray
 import ray.train
 import torch
 
-from mmtpp.train.rank_sums import sum_over_ranks
+from mmtpp.train.ranks.rank_sums import sum_over_ranks
 
 logger = logging.getLogger(__name__)
 

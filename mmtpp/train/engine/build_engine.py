@@ -13,14 +13,14 @@ from mmtpp.config.schema import (
     ZeroSection,
 )
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
-from mmtpp.model.folder import local_folder
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.folders.folder import local_folder
+from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.soft.build_soft_model import build_soft_model
 from mmtpp.soft.soft_start import SoftStart
-from mmtpp.train.engine import DeepSpeedEngine
-from mmtpp.train.rank_group import RankGroup
-from mmtpp.train.zero import build_deepspeed_config, zero_stage
-from mmtpp.train.zero3_loading import Zero3Sharding
+from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
+from mmtpp.train.engine.zero import build_deepspeed_config, zero_stage
+from mmtpp.train.engine.zero3_loading import Zero3Sharding
+from mmtpp.train.ranks.rank_group import RankGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

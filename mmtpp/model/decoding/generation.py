@@ -16,9 +16,9 @@ from transformers import (
 )
 
 from mmtpp.model.batch import Batch
-from mmtpp.model.cached_history import CachedHistory
+from mmtpp.model.decoding.cached_history import CachedHistory
 from mmtpp.model.event_model import EventModel
-from mmtpp.model.vocabulary import Vocabulary
+from mmtpp.model.tokens.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)

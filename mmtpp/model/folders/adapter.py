@@ -3,7 +3,7 @@
 import json
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.folder import read_file
+from mmtpp.model.folders.folder import read_file
 
 CONFIG_FILE = "adapter_config.json"
 

@@ -1,0 +1,1 @@
+"""Decoding on a cached history: texts, and futures event by event."""

@@ -1,0 +1,1 @@
+"""The tokens of a model: the backbone's tokenizer, byte tokens, markers and chat roles."""

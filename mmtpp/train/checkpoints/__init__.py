@@ -1,0 +1,1 @@
+"""Checkpoints: written to the local disk, uploaded, and restored."""

@@ -1,0 +1,1 @@
+"""DeepSpeed behind the few calls of a training: building, sharding and the state of a rank."""

@@ -1,0 +1,1 @@
+"""The ranks of a training: their places, sums, records, and what watches them."""
