@@ -21,6 +21,7 @@ _CLIENT_ERRORS = (
     ("google.auth.exceptions", "GoogleAuthError"),
     ("aiohttp", "ClientError"),
     ("huggingface_hub.errors", "HfHubHTTPError"),
+    ("httpx2", "HTTPError"),
 )
 _NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
 _S3_ACCESS = (

@@ -6,7 +6,7 @@
 | ``s3://`` | s3fs; obstore reads | ``aws`` |
 | ``gs://`` | gcsfs | ``gcp`` |
 | ``az://``, ``abfs://`` | adlfs | ``azure`` |
-| ``hf://`` | huggingface_hub | |
+| ``hf://datasets/OWNER/NAME@COMMIT`` | huggingface_hub | |
 | ``memory://`` | fsspec; one process, for tests | |
 
 Any other scheme of fsspec works where its package is installed. Each client finds its credentials
@@ -38,6 +38,8 @@ EXTRAS = {
 _VARIABLES = (b"AWS_", b"AZURE_", b"GOOGLE_", b"STORAGE_EMULATOR_", b"HF_", b"FSSPEC_")
 # Texts at which clients cut a path, because a version may follow: another file would be read.
 _VERSIONS = {"s3": "?versionId=", "az": "?", "abfs": "?", "abfss": "?"}
+# The hub gives files no times, so a changed file of a branch would look unchanged.
+_COMMITTED = re.compile(r"datasets/[^/@]+/[^/@]+@[0-9a-f]{40}(/|$)")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 # http could reach private addresses and follow redirects; the others hold no files of a server
 _REFUSED = frozenset({"http", "https", "data", "local", "blockcache", "filecache", "simplecache"})
@@ -56,7 +58,7 @@ def filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
 
     Raises:
         StorageError: The URI is empty, holds a password, or its scheme is unknown or lacks its
-            package.
+            package; or it names a data set of the hub without its commit.
     """
     if not uri:
         raise StorageError("the URI is empty")
@@ -76,6 +78,13 @@ def filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
             f"{ending!r} in the path of a {scheme}:// URI",
             where=uri,
             cause="the client would cut the path there; rename the file",
+        )
+    if scheme == "hf" and authority == "datasets" and not _COMMITTED.match(path):
+        raise StorageError(
+            "the URI of a data set of the hub needs a commit",
+            where=uri,
+            cause="the files of a branch may change while they are read; copy the commit from the "
+            "page of the data set and write hf://datasets/OWNER/NAME@COMMIT, 40 hexadecimal digits",
         )
     files = remote_files(scheme, authority)
     return pafs.PyFileSystem(files), files.path_of(uri)

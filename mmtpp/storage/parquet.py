@@ -29,7 +29,12 @@ def write_groups(
             few values small and the others slow to write; True for all columns.
     """
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=dictionaries) as writer:
+    with pq.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        use_dictionary=dictionaries,  # pyright: ignore[reportArgumentType]  the stub knows only bool
+    ) as writer:
         for table in groups:
             writer.write_table(table)
     write_bytes(uri, sink.getvalue())

@@ -1,20 +1,16 @@
 """Downloads from a local server with the hub's protocol, by the hub's own client."""
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.hub_server import COMMIT, serve_hub
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "tokenizer.json": b"{}",
     "config.json": b"[]",
@@ -31,52 +27,8 @@ DOWNLOADED = set(FILES) - {"modeling.py", "pytorch_model.bin"}
 @pytest.fixture
 def hub() -> Iterator[tuple[str, list[str]]]:
     """Address of the server, and the files that clients requested."""
-    requested: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self._answer(body=False)
-
-        def do_GET(self) -> None:
-            self._answer(body=True)
-
-        def _answer(self, *, body: bool) -> None:
-            path = self.path.partition("?")[0]
-            if path.startswith("/api/models/owner/name/"):
-                siblings = [{"rfilename": name} for name in FILES]
-                tree = [
-                    {"type": "file", "path": name, "oid": "0", "size": len(content)}
-                    for name, content in FILES.items()
-                ]
-                info = {"id": "owner/name", "sha": COMMIT, "siblings": siblings}
-                self._send(json.dumps(tree if "/tree/" in path else info).encode(), body=body)
-            elif path.startswith("/owner/name/resolve/") and path.split("/")[-1] in FILES:
-                name = path.split("/")[-1]
-                requested.append(name)
-                self._send(FILES[name], body=body, etag=hashlib.sha1(FILES[name]).hexdigest())
-            else:
-                self.send_response(404)
-                self.send_header("X-Error-Code", "RepoNotFound")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        def _send(self, content: bytes, *, body: bool, etag: str = "") -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("X-Repo-Commit", COMMIT)
-            if etag:
-                self.send_header("ETag", f'"{etag}"')
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", requested
-        server.shutdown()
+    with serve_hub("owner/name", FILES) as served:
+        yield served
 
 
 DOWNLOAD = """
