@@ -30,7 +30,7 @@ import ray
 
 from benchmarks.measure import finish
 from benchmarks.prepare_limits import IMAGE_PX, limits
-from benchmarks.prepare_report import Measurements, Preparation, report
+from benchmarks.prepare_report import Measurements, Preparation, StepTime, report
 from benchmarks.published import PublishedPipeline
 from benchmarks.replicate import publish, read_videos
 from benchmarks.stack import danmaku_folder, own_stack
@@ -104,6 +104,11 @@ class ResourceWatch(threading.Thread):
                     )
         self.memory.append(total)
 
+    def worker_seconds(self) -> float:
+        """CPU seconds of the workers so far."""
+        self._sample()
+        return sum(seconds for seconds, _ in self._seen.values())
+
     def stop(self) -> tuple[float, float]:
         """End the thread; returns the workers' CPU seconds and seconds spent waiting for a CPU."""
         self._stop_event.set()
@@ -131,20 +136,22 @@ def _private(process: psutil.Process) -> int:
 
 
 @contextmanager
-def steps_timed() -> Iterator[dict[str, float]]:
-    """Measure the seconds of every step of ``encode``, by its name."""
-    seconds: dict[str, float] = {}
+def steps_timed(watch: ResourceWatch) -> Iterator[dict[str, StepTime]]:
+    """Measure every step of ``encode``, by its name."""
+    times: dict[str, StepTime] = {}
     original = EncodePipeline.run_step
 
     def timed(
         self: EncodePipeline, actor: type, items: list[dict], arguments: tuple
     ) -> Iterator[dict]:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), watch.worker_seconds()
         yield from original(self, actor, items, arguments)
-        seconds[actor.__name__] = time.perf_counter() - started
+        times[actor.__name__] = StepTime(
+            time.perf_counter() - started, watch.worker_seconds() - before
+        )
 
     with patch.object(EncodePipeline, "run_step", timed):
-        yield seconds
+        yield times
 
 
 def server_seconds() -> float:
@@ -175,7 +182,7 @@ def run_prepare(source: str, store: str, workers: int) -> Preparation:
     server, driver, watch = server_seconds(), time.process_time(), ResourceWatch()
     watch.start()
     started = time.perf_counter()
-    with steps_timed() as by_step:
+    with steps_timed(watch) as by_step:
         prepare(configuration(source, store, workers=workers))
     seconds = time.perf_counter() - started
     worker_cpu, in_queue = watch.stop()

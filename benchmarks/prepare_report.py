@@ -10,13 +10,26 @@ EPOCHS = 3  # number of epochs in the comparison with images
 
 
 @dataclass(frozen=True, slots=True)
+class StepTime:
+    """What a step of ``encode`` took.
+
+    Attributes:
+        seconds: Seconds of the step, by wall-clock time.
+        worker_cpu: CPU seconds of the workers.
+    """
+
+    seconds: float
+    worker_cpu: float
+
+
+@dataclass(frozen=True, slots=True)
 class Preparation:
     """One run of ``prepare``.
 
     Attributes:
         workers: Number of worker processes.
         seconds: Wall-clock seconds.
-        by_step: Wall-clock seconds of each step, by its name.
+        by_step: Times of each step, by its name.
         memory: Bytes of the driver and the workers at the end of each tenth of the run.
         worker_cpu: CPU seconds of the workers.
         in_queue: Seconds that workers were ready to run but had no CPU.
@@ -26,7 +39,7 @@ class Preparation:
 
     workers: int
     seconds: float
-    by_step: dict[str, float]
+    by_step: dict[str, StepTime]
     memory: list[int]
     worker_cpu: float
     in_queue: float
@@ -74,7 +87,7 @@ def report(measured: Measurements) -> tuple[str, list[str]]:
         *_preparations(measured),
         *_scaling(measured, floors),
         *_planning_and_assembling(measured, floors),
-        *_limits(measured),
+        *_limits(measured, floors),
     ]
     head = HEAD.format(
         sizes=measured.sizes["images"],
@@ -128,12 +141,13 @@ def _preparations(measured: Measurements) -> list[str]:
         size = measured.sizes[name]
         for run in turns:
             by_step = run.by_step
-            frames = f"{size.frames / by_step['DecodeImages']:,.0f}" if size.frames else ""
-            finish = f"{size.events / by_step['FinishShard']:,.0f}" if size.frames else ""
+            frames = f"{size.frames / by_step['DecodeImages'].seconds:,.0f}" if size.frames else ""
+            finish = f"{size.events / by_step['FinishShard'].seconds:,.0f}" if size.frames else ""
             lines.append(
                 f"| {name}: {size.events:,} events, {size.frames:,} frames | {workers} "
                 f"| {run.seconds:.1f} | {size.events / run.seconds:,.0f} "
-                f"| {size.event_bytes / 1e6 / by_step['ReadShard']:.1f} | {frames} | {finish} "
+                f"| {size.event_bytes / 1e6 / by_step['ReadShard'].seconds:.1f} "
+                f"| {frames} | {finish} "
                 f"| {run.worker_cpu:.0f} | {run.driver_cpu:.0f} | {run.server_cpu:.0f} "
                 f"| {run.in_queue:.1f} s |"
             )
@@ -208,28 +222,56 @@ def _planning_and_assembling(measured: Measurements, floors: Floors) -> list[str
     ]
 
 
-def _limits(measured: Measurements) -> list[str]:
+def _limits(measured: Measurements, floors: Floors) -> list[str]:
     """Speed of single parts in one process, and the share of it that ``prepare`` reaches."""
     sizes, runs = measured.sizes, measured.runs
-    reading = median(run.by_step["ReadShard"] for run in runs["plain", 1])
-    decoding = median(run.by_step["DecodeImages"] for run in runs["images", 1])
-    event_rate = sizes["plain"].event_bytes / 1e6 / reading
-    reached = {
-        "event files, MB": event_rate,
-        "JSON parse (orjson), MB": event_rate,
-        "image files, MB": sizes["images"].image_bytes / 1e6 / decoding,
-        "JPEG decode and resize, frames": sizes["images"].frames / decoding,
+    event_size, image_size = sizes["plain"].event_bytes / 1e6, sizes["images"].image_bytes / 1e6
+    reading, decoding = runs["plain", 1], runs["images", 1]
+    parts = {
+        "event files, MB": ("ReadShard", reading, event_size),
+        "JSON parse (orjson), MB": ("ReadShard", reading, event_size),
+        "image files, MB": ("DecodeImages", decoding, image_size),
+        "JPEG decode and resize, frames": ("DecodeImages", decoding, sizes["images"].frames),
     }
+    rows: list[str] = []
+    per_cpu: dict[str, float] = {}
+    for name, alone in measured.alone.items():
+        if name not in parts:
+            rows.append(f"| {name} | {alone:,.0f} | | |")
+            continue
+        step, prepared, amount = parts[name]
+        times = [run.by_step[step] for run in prepared]
+        by_clock = amount / median(time.seconds for time in times)
+        by_cpu = amount / median(time.worker_cpu for time in times)
+        per_cpu[name] = by_cpu / alone
+        rows.append(
+            f"| {name} | {alone:,.0f} | {by_clock:,.0f} ({by_clock / alone:.0%}) "
+            f"| {by_cpu:,.0f} ({by_cpu / alone:.0%}) |"
+        )
     return [
         "",
         "## Limits: single parts in one process",
         "",
-        "| part | per second | reached by prepare |",
-        "|---|---|---|",
+        "By wall-clock time, the server takes a part of the two cores; the other column divides by",
+        "the CPU seconds of the worker, its start included.",
+        "",
+        "| part | alone, per second | prepare, one worker, per second | per CPU second |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+        "| | |",
+        "|---|---|",
         *(
-            f"| {name} | {value:,.0f} | "
-            + (f"{reached[name]:,.0f} ({reached[name] / value:.0%}) |" if name in reached else "|")
-            for name, value in measured.alone.items()
+            floors.row(
+                f"{name} of a CPU second of a worker, of the part alone (floor {minimum:.0%})",
+                per_cpu[name],
+                minimum,
+                f"{per_cpu[name]:.0%}",
+            )
+            for name, minimum in (
+                ("JSON parse (orjson), MB", 0.45),
+                ("JPEG decode and resize, frames", 0.6),
+            )
         ),
     ]
 
