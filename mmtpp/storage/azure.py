@@ -1,16 +1,23 @@
 """Azure Blob Storage, through adlfs."""
 
+from typing import Any
+
 from adlfs import AzureBlobFileSystem
 from azure.core.exceptions import ResourceNotFoundError
 from fsspec.asyn import sync
 
-from mmtpp.storage.remote import RemoteFiles
+from mmtpp.storage.remote import CONNECT_S, SILENCE_S, RemoteFiles
 
 
 class AzureFiles(RemoteFiles):
     """The blobs of one container."""
 
     fs: AzureBlobFileSystem
+
+    @staticmethod
+    def client_settings() -> dict[str, Any]:
+        """Times of a request; the client of Azure tries it again, four times in all."""
+        return {"connection_timeout": CONNECT_S, "read_timeout": SILENCE_S}
 
     def has_bucket(self, bucket: str) -> bool:
         """Whether a container exists; adlfs itself assumes so when the server refuses to answer."""

@@ -128,7 +128,12 @@ def _build(
         client, files = _classes(scheme)
         arguments = client._get_kwargs_from_urls(f"{scheme}://{authority}")
         # other processes write too, so a listing is never kept
-        fs = client(**arguments, use_listings_cache=False, skip_instance_cache=True)
+        fs = client(
+            **arguments,
+            **files.client_settings(),
+            use_listings_cache=False,
+            skip_instance_cache=True,
+        )
     except ImportError as error:
         raise _missing_package(scheme, error) from error
     # missing settings, and clients that connect at once

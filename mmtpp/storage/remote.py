@@ -15,6 +15,7 @@ from mmtpp.core.errors import FileTooLargeError
 
 # Stores without folders: a file appears when it is complete, and its name may hold any folders.
 OBJECT_STORES = frozenset({"s3", "gs", "gcs", "az", "abfs", "abfss", "memory"})
+CONNECT_S, SILENCE_S = 10.0, 20.0  # seconds after which a request is tried again
 STREAM_BYTES = 8 * 2**20  # of one request, when a file is read from start to end
 
 
@@ -94,6 +95,11 @@ class RemoteFiles(pafs.FSSpecHandler):
 
     def __reduce__(self) -> tuple[Callable, tuple]:
         return self._rebuild
+
+    @staticmethod
+    def client_settings() -> dict[str, Any]:
+        """Arguments of the client besides those of the URI: the times of its requests."""
+        return {}
 
     @property
     def _is_object_store(self) -> bool:

@@ -17,10 +17,9 @@ import pyarrow.fs as pafs
 import s3fs
 from obstore.store import S3Store
 
-from mmtpp.storage.remote import RemoteFiles, check_size
+from mmtpp.storage.remote import CONNECT_S, SILENCE_S, RemoteFiles, check_size
 
 S3_ATTEMPTS = 8
-S3_CONNECT_S, S3_SILENCE_S = 10.0, 20.0
 RETRY_S = 60.0  # of one request with all its attempts
 DELETED_AT_ONCE = 1000  # largest number of keys in a page of a listing and in a request to delete
 # botocore renews temporary credentials at least ten minutes before they expire
@@ -41,8 +40,8 @@ class S3Files(RemoteFiles):
             client_kwargs={"region_name": _region()},
             config_kwargs={
                 "retries": {"mode": "standard", "total_max_attempts": S3_ATTEMPTS},
-                "connect_timeout": S3_CONNECT_S,
-                "read_timeout": S3_SILENCE_S,
+                "connect_timeout": CONNECT_S,
+                "read_timeout": SILENCE_S,
                 # Many servers of other makers refuse the trailing checksums that are botocore's
                 # default; without them the signature covers the content.
                 "request_checksum_calculation": environ.get(
@@ -73,8 +72,8 @@ class S3Files(RemoteFiles):
             credential_provider=_CredentialsOfBotocore(session),
             client_options={
                 "allow_http": endpoint.startswith("http://"),
-                "connect_timeout": timedelta(seconds=S3_CONNECT_S),
-                "read_timeout": timedelta(seconds=S3_SILENCE_S),
+                "connect_timeout": timedelta(seconds=CONNECT_S),
+                "read_timeout": timedelta(seconds=SILENCE_S),
                 "timeout": timedelta(hours=1),  # a slow network may read a large file
             },
             retry_config={

@@ -55,7 +55,7 @@ def test_a_shard_is_encoded_through_a_bad_network(store, stack, monkeypatch, fau
     paths = [info.base_name for info in list_files(SOURCE, ".json")]
     target = f"s3://mmtpp/t/faults/{fault}"
     expected = encode_shard(f"{target}/good", paths, tokenizer=TOKENIZER, source_uri=SOURCE)
-    monkeypatch.setattr("mmtpp.storage.s3.S3_SILENCE_S", 2.0)
+    monkeypatch.setattr("mmtpp.storage.s3.SILENCE_S", 2.0)
     with fault_proxy(_port(stack), FAULTS[fault]) as (address, requests):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         counts = encode_shard(f"{target}/bad", paths, tokenizer=TOKENIZER, source_uri=SOURCE)

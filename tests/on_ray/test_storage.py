@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from mmtpp.storage.paths import (
 )
 from tests.conftest import ROOT
 from tests.on_ray.emulators import azurite, google_emulator
+from tests.on_ray.fault_proxy import fault_proxy
 from tests.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 
 NAMES = ["a/one.bin", "a/two [1]*#%20.txt", "ü.json"]
@@ -191,6 +193,34 @@ def test_an_object_that_only_s3fs_can_name_is_read(stack):
     remove_folder(folder)
     assert not exists(f"{folder}//a")
     assert not exists(f"{folder}/b")
+
+
+FAULTS = ("unavailable", "reset", "cut", "silent")
+
+
+@pytest.mark.parametrize("scheme", [pytest.param("az", marks=pytest.mark.slow), "gs"])
+def test_files_are_read_and_written_through_a_bad_network(
+    scheme: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    """Every fault occurs: it costs a further request, and no byte."""
+    module = {"az": "azure", "gs": "google"}[scheme]
+    variables = request.getfixturevalue(module)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    folder = f"{scheme}://mmtpp/t/faults"
+    content = os.urandom(300_000)
+    write_bytes(f"{folder}/before", content)
+    monkeypatch.setattr(f"mmtpp.storage.{module}.SILENCE_S", 1.0)
+    fault_of = {5 * place + 4: fault for place, fault in enumerate(FAULTS)}
+    (port,) = re.findall(r"127\.0\.0\.1:(\d+)", " ".join(variables.values()))
+    with fault_proxy(int(port), lambda n, line: fault_of.get(n % 20, "")) as (address, requests):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value.replace(f"http://127.0.0.1:{port}", address))
+        for number in range(8):
+            assert read_bytes(f"{folder}/before") == content
+            write_bytes(f"{folder}/{number}", content)
+            assert read_bytes(f"{folder}/{number}") == content
+    assert min(requests[fault] for fault in FAULTS) >= 1, requests
 
 
 # prepares, trains and evaluates on a cluster of its own, whose workers get the variables
