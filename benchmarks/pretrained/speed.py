@@ -34,7 +34,6 @@ from transformers import AutoModelForCausalLM
 from benchmarks.measure import finish, machine, table
 from benchmarks.pretrained.event_sets import TRANSCRIPTS, EventSet, find_transcripts
 from benchmarks.pretrained.run import WORK, Budget, configuration, import_base
-from benchmarks.pretrained.trial import LORA_ALPHA, LORA_RANK
 from benchmarks.quality.trial import Samples, batcher_of, open_store, start_engine, start_training
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
@@ -51,6 +50,7 @@ from mmtpp.train.step import train_step
 RESULT = Path(__file__).with_name("speed.md")
 CPU = torch.device("cpu")
 MAX_RATIO, MIN_MFU = 1.1, 0.5
+LORA_RANK, LORA_ALPHA = 16, 32
 LEARNING_RATE = 1e-4
 SHOWN_OPERATORS = 12
 Loop = Callable[[PackedRow], None]
@@ -154,7 +154,7 @@ def transformers_loop(base: Path, vocabulary: Vocabulary, *, compiled: bool) -> 
 def _update_of(model: torch.nn.Module) -> Callable[[torch.Tensor], None]:
     """The backward pass and the update of AdamW, with clipped gradients."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE)
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, fused=True)
 
     def update(loss: torch.Tensor) -> None:
         loss.backward()

@@ -15,7 +15,7 @@ from mmtpp.core.representation.positions import branched_positions, mrope_positi
 from mmtpp.core.representation.row import Block, PackedRow
 from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.time_smoothing import TimeSmoothing
-from mmtpp.model.attention import AttentionBlock, Segments
+from mmtpp.model.attention import AttentionBlock, Segments, attention_dtype
 from mmtpp.model.processor import (
     QWEN2_5_VL_IMAGES,
     ImageFormat,
@@ -124,7 +124,7 @@ class Batcher:
         image_format: ImageFormat | None = None,
     ) -> None:
         self.device = device
-        self._dtype = dtype
+        self._dtype, self._mask_dtype = dtype, attention_dtype(device, dtype)
         self._image_pad = image_pad
         self._image_px = image_px
         self._blank_frame = blank_frame
@@ -202,7 +202,7 @@ class Batcher:
 
     def _block(self, block: Block) -> AttentionBlock:
         allowed = torch.as_tensor(block.mask, device=self.device)
-        seen, hidden = torch.tensor([0.0, -torch.inf], device=self.device, dtype=self._dtype)
+        seen, hidden = torch.tensor([0.0, -torch.inf], device=self.device, dtype=self._mask_dtype)
         mask = torch.where(allowed, seen, hidden)
         return AttentionBlock(block.start, block.end, block.seen, mask)
 

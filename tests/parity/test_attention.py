@@ -39,7 +39,7 @@ def _masked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
     ("device", "dtype", "tolerance"),
     [
         ("cpu", torch.float32, 1e-5),
-        ("cpu", torch.bfloat16, 3e-2),
+        ("cpu", torch.bfloat16, 4e-3),  # computed in float32 and rounded once
         pytest.param(
             "cuda",
             torch.bfloat16,
