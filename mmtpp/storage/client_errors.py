@@ -60,7 +60,7 @@ _NO_ANSWER = re.compile(
 )
 
 
-def _client_errors() -> tuple[type[BaseException], ...]:
+def client_errors() -> tuple[type[BaseException], ...]:
     """Base classes of the errors of the clients that this process has imported."""
     return tuple(
         getattr(sys.modules[module], name)
@@ -90,7 +90,7 @@ def storage_errors(uri: str, action: str) -> Iterator[None]:
         if error.errno in _NO_FILE or str(error).endswith("is a directory"):
             raise MissingFileError(f"cannot {action}: it is not a file", where=uri) from error
         raise _storage_error(error, uri, action) from error
-    except _client_errors() as error:
+    except client_errors() as error:
         raise _storage_error(error, uri, action) from error
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -287,6 +288,10 @@ def _copy(
         writer.upload(Path(source), target)
     elif reader is not None and reader is writer:
         reader.copy_file(source, target)
+    elif reader is not None and writer is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            reader.download(source, local := Path(folder) / "copy")
+            writer.upload(local, target)
     else:
         pafs.copy_files(
             source,

@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from ray.train import Checkpoint
+from ray.train.v2._internal.execution.storage import StorageContext
 
 from mmtpp.core.errors import DataError, ModelError, StorageError
 from mmtpp.data.from_config import sample_settings
@@ -25,8 +27,10 @@ from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.model.tokens.vocabulary import train_tokenizer
+from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
-from mmtpp.storage.paths import list_files, read_bytes, write_bytes
+from mmtpp.storage.paths import exists, list_files, read_bytes, write_bytes
+from mmtpp.train.checkpoints.upload import retrying_upload
 from tests.conftest import ROOT
 from tests.job_settings import SOURCE, STORE, make_config
 from tests.on_ray.fault_proxy import fault_proxy
@@ -86,6 +90,35 @@ def test_samples_are_assembled_through_a_bad_network(store, stack, monkeypatch):
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         assert Assembler(settings, token_ids)(samples).equals(expected)
     assert requests["reset"] >= 1
+
+
+def test_a_checkpoint_whose_files_do_not_arrive_is_uploaded_again(stack, tmp_path, monkeypatch):
+    """The writes fail and the listings do not: Ray's own upload then reports success."""
+    files = {"progress.json": b"{}", "ranks/0.safetensors": bytes(3_000_000)}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    writes: list[str] = []
+
+    def choose(_number: int, line: str) -> str:
+        if line.startswith(("PUT", "POST")) and "checkpoint" in line:
+            writes.append(line)
+            return "unavailable" if len(writes) <= len(files) else ""
+        return ""
+
+    monkeypatch.setattr("mmtpp.storage.s3.S3_ATTEMPTS", 1)
+    with fault_proxy(_port(stack), choose) as (address, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        filesystem, path = filesystem_of("s3://mmtpp/t/faults/runs")
+        storage = StorageContext(path, "upload", storage_filesystem=filesystem)
+        alone = storage.persist_current_checkpoint(Checkpoint(str(tmp_path)), "checkpoint_0")
+        assert not exists(f"s3://{alone.path}")  # where this fails, the check can go
+        writes.clear()
+        monkeypatch.setattr("mmtpp.train.checkpoints.upload.train_storage", lambda: storage)
+        retrying_upload(60.0)(Checkpoint(str(tmp_path)), "checkpoint_1")
+    assert len(writes) > len(files)
+    for name, content in files.items():
+        assert read_bytes(f"s3://mmtpp/t/faults/runs/upload/checkpoint_1/{name}") == content
 
 
 def _png(width: int, height: int, data: bytes, *extra: tuple[bytes, bytes]) -> bytes:
