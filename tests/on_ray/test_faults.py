@@ -116,9 +116,9 @@ def test_a_checkpoint_whose_files_do_not_arrive_is_uploaded_again(stack, tmp_pat
         writes.clear()
         monkeypatch.setattr("mmtpp.train.checkpoints.upload.train_storage", lambda: storage)
         retrying_upload(60.0)(Checkpoint(str(tmp_path)), "checkpoint_1")
-    assert len(writes) > len(files)
-    for name, content in files.items():
-        assert read_bytes(f"s3://mmtpp/t/faults/runs/upload/checkpoint_1/{name}") == content
+        assert len(writes) > len(files)
+        for name, content in files.items():
+            assert read_bytes(f"s3://mmtpp/t/faults/runs/upload/checkpoint_1/{name}") == content
 
 
 def _png(width: int, height: int, data: bytes, *extra: tuple[bytes, bytes]) -> bytes:

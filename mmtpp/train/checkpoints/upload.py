@@ -29,8 +29,9 @@ def _check_complete(folder: Path, uploaded: Checkpoint) -> None:
         OSError: A file is missing or has another size.
     """
     root = uploaded.path.rstrip("/")
-    infos = uploaded.filesystem.get_file_info(FileSelector(root, recursive=True))
-    sizes = {info.path.removeprefix(root).lstrip("/"): info.size for info in infos if info.is_file}
+    selector = FileSelector(root, allow_not_found=True, recursive=True)
+    infos = [info for info in uploaded.filesystem.get_file_info(selector) if info.is_file]
+    sizes = {info.path.removeprefix(root).lstrip("/"): info.size for info in infos}
     files = [path for path in folder.rglob("*") if path.is_file()]
     names = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     lost = sorted(name for name, size in names.items() if sizes.get(name) != size)
