@@ -63,7 +63,8 @@ def combine(config: RunConfig) -> dict[str, object]:
     Returns:
         ``expert_uri``, the folder of the expert with the gate, for ``model.expert``; ``gate``, the
         weights of the language model; ``metrics``, nats per event of the mixture and of its parts
-        on the validation split; ``events``, the number of its events; and ``run_id``.
+        on the validation split; ``events``, the number of its events; ``run_id``, ``run_name`` and
+        ``tracking_uri``, where MLflow has the run.
 
     Raises:
         MmtppError: The store, the models and the settings do not fit together, or the validation

@@ -1,6 +1,6 @@
 """The model of training and evaluation: reads a packed row, returns a likelihood per label.
 
-Axes: T tokens, N labels, V vocabulary, D width, F frames, K types.
+Axes: T tokens, N labels, D width, K types.
 """
 
 from collections.abc import Iterator, Mapping

@@ -30,7 +30,8 @@ class TimeForecasts:
     Attributes:
         event: (Q,) int32, index in the row of the event that the question is about.
         interval: Distributions of the interval.
-        greedy: (Q,) interval of the greedily decoded bytes, the published forecast.
+        greedy: (Q,) the most likely first byte among those of the grid, then the most likely second
+            byte: the middle of their step. The publication decodes the other bytes, too.
         code_nll: (Q,) nats of all bytes of the true time code; NaN where the truth is unknown.
     """
 
@@ -145,11 +146,7 @@ class RowForecaster:
         second = self._log_probabilities(hidden_TD, places.ravel(), self._byte_ids)
         second = np.exp(second).reshape(len(positions), size, 256)
         intervals = IntervalForecasts.from_byte_probabilities(self._grid, np.exp(first), second)
-        best = intervals.mass[:, 1:].reshape(len(positions), size, 256)
-        most_likely = np.exp(first)[:, list(self._grid.first_bytes)].argmax(axis=1)
-        step = 1 + most_likely * 256 + best[np.arange(len(positions)), most_likely].argmax(axis=1)
-        greedy = (self._grid.edges[step] + self._grid.edges[step + 1]) / 2
-        greedy = np.where(np.exp(first).argmax(axis=1) == 0, 0.0, greedy)
+        greedy = greedy_intervals(self._grid, first, intervals.mass)
         return TimeForecasts(event, intervals, greedy, self._code_nll(row, hidden_TD, first, event))
 
     def _code_nll(
@@ -202,6 +199,24 @@ class RowForecaster:
         """(positions, ids) nats of the tokens ``ids``, normalised among them."""
         index = torch.as_tensor(positions.astype(np.int64), device=hidden_TD.device)
         return self._model.head.choose(hidden_TD[index], ids).double().cpu().numpy()
+
+
+def greedy_intervals(
+    grid: IntervalGrid, first: FloatArray, mass: NDArray[np.floating]
+) -> FloatArray:
+    """(Q,) middle of the step of the most likely first byte and, after it, second byte.
+
+    Args:
+        grid: Grid of G + 1 steps: the interval 0, then 256 steps for each of its first bytes.
+        first: (Q, 128) log probabilities of the first byte.
+        mass: (Q, G + 1) probabilities of the steps.
+    """
+    by_byte = mass[:, 1:].reshape(len(mass), -1, 256)
+    byte = first[:, list(grid.first_bytes)].argmax(axis=1)  # its place in the grid
+    second = by_byte[np.arange(len(mass)), byte].argmax(axis=1)
+    step = 1 + 256 * byte + second
+    middle = (grid.edges[step] + grid.edges[step + 1]) / 2
+    return np.where(first.argmax(axis=1) == 0, 0.0, middle)  # byte 0 begins the code of 0
 
 
 def _questions_of_task(row: PackedRow, task: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -20,6 +20,7 @@ from mmtpp.storage.remote import STREAM_BYTES, RemoteFiles, check_size
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 COPY_THREADS = 16
+READS_IN_FLIGHT = 16  # of small files, by one process
 MAX_PATH = 1024  # bytes of a whole path; the limit of S3 for a key
 
 

@@ -132,7 +132,8 @@ def train_step(
         rows: Rows of this rank in the step.
         step: Number of updates before this one.
         on_micro_batch: Called before every micro-batch with the number of those before it in the
-            step; with ``optimizer.variance_reduction`` each micro-batch is computed twice.
+            step. ``optimizer.variance_reduction`` computes each micro-batch twice, and the number
+            runs on through the second pass.
 
     Raises:
         ConfigError: No label of the step has a positive weight; raised on every rank.
@@ -151,13 +152,14 @@ def train_step(
             "0; raise their weight, or training.samples_per_step",
             setting=context.label_weights.describe(),
         )
-    micro_batches, computed = _pad_rows(rows, row_weights, context.num_micro_batches), count()
+    micro_batches = _pad_rows(rows, row_weights, context.num_micro_batches)
+    numbers = count()  # of micro-batches, over all passes of the step
 
     def accumulate_gradients(factor: float) -> list[torch.Tensor]:
         """Add the gradients of the loss times ``factor``; return the (L,) losses of each row."""
         nll: list[torch.Tensor] = []
         for row, weights in micro_batches:
-            on_micro_batch(next(computed))
+            on_micro_batch(next(numbers))
             nll_L = _label_losses(context, row, step)
             weights_L = torch.as_tensor(weights, device=device, dtype=torch.float32)
             engine.backward(factor * (nll_L * weights_L).sum() / total_weight)

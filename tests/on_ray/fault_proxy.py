@@ -1,4 +1,4 @@
-"""A proxy between a client and the S3 server that makes some requests fail like a bad network."""
+"""A proxy between a client and a storage server: some requests fail as in a bad network."""
 
 import socket
 import socketserver

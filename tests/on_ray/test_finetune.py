@@ -90,7 +90,12 @@ def test_every_held_out_event_is_forecast_once(evaluation, targets):
 def test_written_texts_have_no_control_tokens_and_are_scored(evaluation, targets):
     written = targets.filter(pc.field("written").is_valid())
     assert 10 < len(written) < len(targets)
-    assert all(text.startswith("event ") for text in written["text"].to_pylist())
+    for name, position, text in zip(
+        *(written[column].to_pylist() for column in ("sequence_id", "position", "text")),
+        strict=True,
+    ):
+        line = int(name.removeprefix("line-"))
+        assert text == f"event {position % 4} of line {line % 3}"
     assert not any("<|" in text for text in written["written"].to_pylist())
     scores = written.select(["rouge_l", "chrf"]).to_pandas()
     assert scores["rouge_l"].between(0, 1).all()

@@ -227,9 +227,10 @@ class _BranchWriter:
                 target,
                 expansion if self._first_bytes else NO_EXPANSION,
             )
-            for byte in self._first_bytes if "time" in self._tasks else ():
-                self._start_branch(asked)
-                self._add((ids.byte_ids[byte],), target)
+            if "time" in self._tasks:
+                for byte in self._first_bytes:
+                    self._start_branch(asked)
+                    self._add((ids.byte_ids[byte],), target)
             if target < len(self._events):
                 answered = self._start_branch(asked)
                 self._answer("time", self._codes[target], Modality.TIME, target)
@@ -246,7 +247,7 @@ class _BranchWriter:
         self._add((ids.text_start, *question), last)
         self._ask("qa", ids.text_end, last)
         self._answer("qa", [*answer], Modality.TEXT, last)
-        self._answer("qa", [ids.text_end], Modality.CONTROL, last, close=False)
+        self._answer("qa", [ids.text_end], Modality.CONTROL, last)
 
     def _write_after_time(self, answered: int, target: int) -> None:
         if "joint" in self._tasks:
@@ -261,7 +262,7 @@ class _BranchWriter:
         self._ask("text", self._template.ids.text_start, target)
         start, end = self._events.text_offsets[target : target + 2].tolist()
         self._answer("text", self._events.text_ids[start:end].tolist(), Modality.TEXT, target)
-        self._answer("text", [self._template.ids.text_end], Modality.CONTROL, target, close=False)
+        self._answer("text", [self._template.ids.text_end], Modality.CONTROL, target)
 
     def _ask_type(self, task: str, parent: int, target: int) -> None:
         self._start_branch(parent)
@@ -282,12 +283,11 @@ class _BranchWriter:
             at = len(self._history.ids) + len(self._ids) - 1
             self._questions.append(_Question(at, target, TASKS[task], expansion))
 
-    def _answer(
-        self, task: str, ids: list[int], modality: Modality, target: int, *, close: bool = True
-    ) -> None:
+    def _answer(self, task: str, ids: list[int], modality: Modality, target: int) -> None:
+        """Add an answer, and what closes it; a text and its end are not closed."""
         is_asked = task in self._tasks
         self._add(ids, target, modality, TASKS[task], is_answer=is_asked)
-        if close and modality != Modality.TEXT:
+        if modality not in (Modality.TEXT, Modality.CONTROL):
             end = self._template.layout.answer_close
             self._add(end, target, Modality.CONTROL, TASKS[task], is_answer=is_asked)
 

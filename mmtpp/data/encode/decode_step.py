@@ -1,7 +1,7 @@
-"""Second step of ``encode``: decode image files to small frames, in blocks of bounded size.
+"""Step of ``encode``, after reading or joining: decode image files to small frames.
 
-The unit of work is a block, not a sequence. Many processes can therefore decode the images of one
-long sequence.
+The unit of work is a block of bounded size, not a sequence. Many processes can therefore decode the
+images of one long sequence.
 """
 
 import hashlib
@@ -22,7 +22,6 @@ from mmtpp.core.errors import (
 )
 from mmtpp.data.encode.decoded_images import (
     DECODED_SCHEMA,
-    READS_IN_FLIGHT,
     decoded_uri,
     load_block_paths,
 )
@@ -38,7 +37,7 @@ from mmtpp.data.store.layout import (
 from mmtpp.model.processor import decode_image
 from mmtpp.storage.image_files import locate_image, read_image
 from mmtpp.storage.parquet import write_table
-from mmtpp.storage.paths import join, prefetch
+from mmtpp.storage.paths import READS_IN_FLIGHT, join, prefetch
 
 DECODES_AT_ONCE = 2  # a decoded image of the largest size takes hundreds of megabytes
 CACHED_BYTES = 64 * 2**20  # decoded images that a process keeps, for files that shards share

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from mmtpp.data.store.layout import IMAGES_PER_BLOCK, PENDING, block_file, shard_file
 from mmtpp.storage.client_errors import storage_errors
 from mmtpp.storage.parquet import open_file, read_table, write_table
-from mmtpp.storage.paths import join
+from mmtpp.storage.paths import READS_IN_FLIGHT, join
 
 BAD_IMAGE = -2
-READS_IN_FLIGHT = 16
 DECODED_SCHEMA = pa.schema(
     [
         ("row", pa.int32()),  # row of the image in the block's frames; -1 for an unreadable image
@@ -45,7 +44,7 @@ def num_blocks(num_images: int) -> int:
 
 
 def write_image_paths(folder: str, shard: int, paths: list[str]) -> None:
-    """Write the paths of a shard's images for the second step, one row group for each block."""
+    """Write the paths of a shard's images for ``DecodeImages``, one row group for each block."""
     table = pa.table({"path": paths}, schema=_PATHS_SCHEMA)
     write_table(_paths_uri(folder, shard), table, rows_per_group=IMAGES_PER_BLOCK)
 
@@ -63,7 +62,7 @@ def load_block_paths(folder: str, shard: int, block: int) -> list[str]:
 
 
 def load_decoded_images(folder: str, shard: int, *, num_images: int) -> DecodedImages:
-    """Load the outcome of the second step for a shard. Equal images share one frame."""
+    """Load the outcome of ``DecodeImages`` for a shard. Equal images share one frame."""
     frames: list[NDArray[np.int64]] = []
     problems: list[str] = []
     first_frame: dict[bytes, int] = {}  # of each digest

@@ -36,7 +36,15 @@ from mmtpp.data.store.layout import (
 )
 from mmtpp.runtime.machines import machines
 from mmtpp.runtime.progress import ProgressBar
-from mmtpp.storage.paths import exists, join, list_files, prefetch, read_bytes, write_bytes
+from mmtpp.storage.paths import (
+    READS_IN_FLIGHT,
+    exists,
+    join,
+    list_files,
+    prefetch,
+    read_bytes,
+    write_bytes,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +54,6 @@ ITEMS_PER_TASK = 4
 TASKS_PER_PROCESS = 4
 MAX_TASKS = 4096  # in one Ray Data job
 MAX_RETRIES = 8  # of a task whose process or machine dies
-READS_IN_FLIGHT = 16
 REPEATED_IDS_FILE = "repeated_ids.json"  # marks a folder in which ids were found to repeat
 MAX_PARTITIONS = 4096
 
@@ -306,7 +313,7 @@ class EncodePipeline:
         totals: Totals,
         ids: IdSamples | None,
     ) -> dict[int, int]:
-        """Run the first step, and count the images of each shard that needs the next steps.
+        """Run the step that reads or joins, and count the images of shards that need more steps.
 
         Raises:
             RepeatedIdsError: ``ids`` shows an id that occurs more than once.
@@ -339,7 +346,7 @@ class EncodePipeline:
         return num_images
 
     def _decode_images(self, num_images: dict[int, int]) -> None:
-        """Run the second step over the images of these shards."""
+        """Run ``DecodeImages`` over the images of these shards."""
         done = self._file_names(join(PENDING, "decoded"), ".parquet")
         items = [
             {"shard": shard, "block": block, "images": min(IMAGES_PER_BLOCK, count - first)}
@@ -353,7 +360,7 @@ class EncodePipeline:
         progress.close()
 
     def _finish_shards(self, num_images: dict[int, int], totals: Totals) -> None:
-        """Run the third step over these shards, those with most images first."""
+        """Run ``FinishShard`` over these shards, those with most images first."""
         items = [{"shard": shard} for shard in sorted(num_images, key=lambda i: -num_images[i])]
         progress = ProgressBar("finish", total=len(items), unit="shards")
         for row in self.run_step(FinishShard, items, (self._folder,)):

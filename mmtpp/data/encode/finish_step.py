@@ -1,4 +1,4 @@
-"""Third step of ``encode``: write a shard to the store after its images are decoded."""
+"""Last step of ``encode``: write a shard to the store after its images are decoded."""
 
 from dataclasses import replace
 

@@ -1,8 +1,8 @@
 """First two steps of ``encode`` where sequences lie in several files: partition, then join.
 
-A task of the first step reads the files of a shard and writes what they have of each partition of
-sequences. A task of the second step joins the sequences of a partition, which then is a shard of
-the store like one of whole files.
+A task of ``PartitionShard`` reads the files of a shard and writes what they have of each partition
+of sequences. A task of ``JoinPartition`` joins the sequences of a partition, which then is a shard
+of the store like one of whole files.
 """
 
 import json

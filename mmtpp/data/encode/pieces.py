@@ -19,11 +19,10 @@ from mmtpp.data.encode.parse_files import ParsedShard
 from mmtpp.data.encode.repeated_ids import hash_of_id
 from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.data.store.layout import PENDING, REJECTED_SCHEMA, shard_file
-from mmtpp.storage.paths import join, prefetch, read_range, write_bytes
+from mmtpp.storage.paths import READS_IN_FLIGHT, join, prefetch, read_range, write_bytes
 
 PIECES = "pieces"  # folder below PENDING
 DONE = ".pieces.json"  # suffix of the file that marks a shard of files as partitioned
-READS_IN_FLIGHT = 16
 PIECE_SCHEMA = pa.schema(
     [
         ("sequence_id", pa.string()),

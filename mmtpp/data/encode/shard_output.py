@@ -23,7 +23,7 @@ from mmtpp.storage.paths import join, read_bytes, write_bytes
 
 @dataclass(frozen=True, slots=True)
 class ShardReading:
-    """Results of the first step for a shard, besides its sequences.
+    """What reading found in a shard, besides its sequences.
 
     Attributes:
         paths: File of each sequence.
@@ -42,7 +42,7 @@ class ShardReading:
     declared_splits: dict[str, int]
 
     def save(self, folder: str, shard: int) -> None:
-        """Write the results for the third step. The shard then counts as read: write this last."""
+        """Write the results for ``FinishShard``. The shard then counts as read: write this last."""
         write_bytes(_reading_uri(folder, shard), json.dumps(asdict(self)).encode())
 
     @classmethod
@@ -89,7 +89,7 @@ def write_finished_shard(
         folder: URI of the data folder.
         shard: Number of the shard.
         columns: Sequences of the shard.
-        reading: Results of the first step.
+        reading: What reading found.
         frame_digests: Hash of the image for each frame number.
 
     Returns:

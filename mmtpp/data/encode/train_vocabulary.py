@@ -10,13 +10,12 @@ from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.type_codes import OTHER, TypeCodes
 from mmtpp.model.tokens.vocabulary import TOKENIZER_FILE, Vocabulary, train_tokenizer
 from mmtpp.storage.manifest import Manifest
-from mmtpp.storage.paths import join, prefetch, read_bytes
+from mmtpp.storage.paths import READS_IN_FLIGHT, join, prefetch, read_bytes
 
 logger = logging.getLogger(__name__)
 
 TOKENIZER_SAMPLE_FILES = 200
 TOKENIZER_SAMPLE_BYTES = 64 * 2**20
-READS_IN_FLIGHT = 16
 
 
 def load_or_train_vocabulary(

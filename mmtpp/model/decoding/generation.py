@@ -78,7 +78,7 @@ class TextGenerator:
         """Generate one text.
 
         Args:
-            history: PackedRow with one segment and no branches.
+            history: A row with one segment and no branches, as a batch.
             prompt: Tokens between the history and the text, without image tokens.
         """
         cache = CachedHistory.build(self._model, history, 1)

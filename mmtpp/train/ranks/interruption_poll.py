@@ -35,7 +35,7 @@ class InterruptionPoll:
     """
 
     def __init__(self, stop_request: Any) -> None:
-        self._known_nodes: list[str] = []
+        self._known_nodes: set[str] = set()
         self._stop = None if stop_request is None else stop_request.wait.remote()
 
     def poll(self, device: torch.device) -> InterruptionState:
@@ -43,7 +43,7 @@ class InterruptionPoll:
         info = ray.train.get_preemption_info()
         nodes = info.preempted_node_ids if info else []
         is_new = any(node not in self._known_nodes for node in nodes)
-        self._known_nodes += nodes
+        self._known_nodes.update(nodes)
         if is_new:
             logger.warning("machines will be taken away: %s; saving a checkpoint", nodes)
         stops = self._stop is not None and bool(ray.wait([self._stop], timeout=0)[0])

@@ -1,7 +1,9 @@
 """A ``Worker`` whose models, Ray and storage are stand-ins."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from itertools import count
+from types import MappingProxyType
 from typing import Any, cast
 
 from mmtpp.config.schema import TrainingSection
@@ -20,6 +22,8 @@ from mmtpp.train.telemetry import Telemetry
 from mmtpp.train.worker import Worker
 from mmtpp.train.worker_inputs import WorkerInputs
 from tests.stand_in import stand_in
+
+NO_INTERRUPTION = InterruptionState(machine_leaves=False, stop_requested=False)
 
 
 class _Telemetry(Telemetry):
@@ -49,6 +53,8 @@ def fake_worker(
     *,
     log_metrics: Callable[[int, dict[str, float]], None],
     record_position: Callable[..., None] = lambda *_, **__: None,
+    interruptions: Mapping[int, InterruptionState] = MappingProxyType({}),
+    reports_validation: bool = False,
 ) -> Worker:
     """Build the only rank of a run, at its first step.
 
@@ -56,12 +62,15 @@ def fake_worker(
         training: Settings of the training loop.
         log_metrics: Receives the calls to the tracker.
         record_position: Receives the calls to the watchdog.
+        interruptions: What the poll after a step finds, by the number of the step.
+        reports_validation: Whether validations are reported without a checkpoint, too.
     """
+    steps = count(1)
     return Worker(
         inputs=stand_in(
             WorkerInputs,
             validation_sample_settings=True,
-            reports_validation=False,
+            reports_validation=reports_validation,
             output_uri="",
             run=stand_in(RunIdentity, run_uri=""),
         ),
@@ -86,7 +95,7 @@ def fake_worker(
         watchdog=stand_in(Watchdog, record_position=record_position, stop=lambda: None),
         interruptions=stand_in(
             InterruptionPoll,
-            poll=lambda _: InterruptionState(machine_leaves=False, stop_requested=False),
+            poll=lambda _: interruptions.get(next(steps), NO_INTERRUPTION),
         ),
         companions={},
     )

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.train import loop
 from mmtpp.train.checkpoints.checkpoint import BEST_BY
+from mmtpp.train.outcome import Outcome
+from mmtpp.train.ranks.interruption_poll import InterruptionState
 from mmtpp.train.ranks.watchdog import Stage
 from tests.unit.train.fake_worker import fake_worker
 
@@ -31,17 +34,25 @@ class RecordedRun:
         logged: Arguments of all calls to the tracker.
         saved: Metrics of all checkpoints.
         positions: Step and stage of all calls to the watchdog.
+        reported: Metrics that were reported without a checkpoint.
+        outputs: Steps after which a model was written.
     """
 
     logged: list[tuple[int, dict[str, float]]]
     saved: list[dict[str, float]]
     positions: list[tuple[int, int]]
+    reported: list[dict[str, float]]
+    outputs: list[int]
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> RecordedRun:
-    """Metrics of a run from its first step to its last."""
-    recorded = RecordedRun([], [], [])
+def record_run(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> RecordedRun:
+    """Run the loop with stand-ins.
+
+    Args:
+        monkeypatch: Puts the stand-ins in place.
+        changes: Further arguments of ``fake_worker``.
+    """
+    recorded = RecordedRun([], [], [], [], [])
     training = TrainingSection(
         num_steps=NUM_STEPS,
         log_every=LOG_EVERY,
@@ -55,6 +66,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> RecordedRun:
         training,
         log_metrics=lambda step, metrics: recorded.logged.append((step, dict(metrics))),
         record_position=lambda step, stage, _, **__: recorded.positions.append((step, stage)),
+        **changes,
     )
 
     def train_step(_context: object, _rows: object, step: int, **_: object) -> SimpleNamespace:
@@ -74,10 +86,17 @@ def run(monkeypatch: pytest.MonkeyPatch) -> RecordedRun:
     monkeypatch.setattr(
         loop, "save_checkpoint", lambda *_, metrics, **__: recorded.saved.append(metrics)
     )
-    for name in ("save_output", "remove_other_bests"):
-        monkeypatch.setattr(loop, name, lambda *_, **__: None)
+    monkeypatch.setattr(loop.ray.train, "report", recorded.reported.append)
+    monkeypatch.setattr(loop, "save_output", lambda *_, steps: recorded.outputs.append(steps))
+    monkeypatch.setattr(loop, "remove_other_bests", lambda *_, **__: None)
     loop.train(worker.inputs, None)
     return recorded
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> RecordedRun:
+    """A run from its first step to its last."""
+    return record_run(monkeypatch)
 
 
 def test_a_validation_is_logged_at_its_step_and_at_no_other(run):
@@ -108,3 +127,34 @@ def test_positions_only_grow(run):
         Stage.WAITING_FOR_DATA,
         Stage.COMPUTING,
     }
+
+
+def test_a_requested_stop_saves_a_checkpoint_and_no_model(monkeypatch):
+    stop = InterruptionState(machine_leaves=False, stop_requested=True)
+    run = record_run(monkeypatch, interruptions={3: stop})
+    (saved,) = run.saved
+    assert Outcome.from_report(saved)[0] == Outcome(3, 0, is_finished=False)
+    assert run.outputs == []
+
+
+def test_a_stop_after_the_last_step_is_too_late(monkeypatch):
+    stop = InterruptionState(machine_leaves=False, stop_requested=True)
+    run = record_run(monkeypatch, interruptions={NUM_STEPS: stop})
+    (saved,) = run.saved
+    assert Outcome.from_report(saved)[0].is_finished
+    assert run.outputs[-1] == NUM_STEPS
+
+
+def test_a_leaving_machine_brings_a_checkpoint(monkeypatch):
+    leaves = InterruptionState(machine_leaves=True, stop_requested=False)
+    run = record_run(monkeypatch, interruptions={2: leaves, 4: leaves})
+    without_validation, with_validation, at_end = run.saved
+    assert without_validation == {}
+    assert with_validation[BEST_BY] == 10.0 - 4
+    assert Outcome.from_report(at_end)[0].is_finished
+
+
+def test_validations_are_reported_for_a_scheduler(monkeypatch):
+    run = record_run(monkeypatch, reports_validation=True)
+    (reported,) = run.reported
+    assert (reported["step"], reported[BEST_BY]) == (4.0, 10.0 - 4)
