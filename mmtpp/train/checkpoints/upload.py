@@ -28,6 +28,7 @@ def _check_complete(folder: Path, uploaded: Checkpoint) -> None:
     Raises:
         OSError: A file is missing or has another size.
     """
+    assert uploaded.filesystem is not None
     root = uploaded.path.rstrip("/")
     selector = FileSelector(root, allow_not_found=True, recursive=True)
     infos = [info for info in uploaded.filesystem.get_file_info(selector) if info.is_file]
