@@ -137,6 +137,7 @@ THIRD_PARTY = {
         "obstore",
         "botocore",
         "gcsfs",
+        "aiohttp",
         "adlfs",
         "azure",
     },
