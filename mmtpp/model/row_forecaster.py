@@ -207,9 +207,9 @@ def greedy_intervals(
     """(Q,) middle of the step of the most likely first byte and, after it, second byte.
 
     Args:
-        grid: Grid of G + 1 steps: the interval 0, then 256 steps for each of its first bytes.
+        grid: Grid of G steps: one below the first code, then 256 for each of its first bytes.
         first: (Q, 128) log probabilities of the first byte.
-        mass: (Q, G + 1) probabilities of the steps.
+        mass: (Q, G) probabilities of the steps.
     """
     by_byte = mass[:, 1:].reshape(len(mass), -1, 256)
     byte = first[:, list(grid.first_bytes)].argmax(axis=1)  # its place in the grid
