@@ -58,7 +58,7 @@ class Segments:
 
 
 def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """Type in which attention is computed; on CPUs the kernels for float32 are twice as fast.
+    """Type in which attention is computed; on CPUs the kernels for float32 are faster.
 
     Args:
         device: Device of the model.

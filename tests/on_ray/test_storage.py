@@ -80,9 +80,11 @@ def test_files_are_written_listed_read_copied_and_deleted(bucket: str, tmp_path:
     copy_folder(folder, str(tmp_path / "down"))
     copy_folder(str(tmp_path / "down"), f"{folder}-up")
     copy_folder(f"{folder}-up", f"{folder}-across")
+    copy_folder(f"{folder}-up", "s3://mmtpp/t/storage/from-another-client")
     for name, content in contents.items():
         assert (tmp_path / "down" / name).read_bytes() == content
         assert read_bytes(f"{folder}-across/{name}") == content
+        assert read_bytes(f"s3://mmtpp/t/storage/from-another-client/{name}") == content
     remove_folder(folder)
     assert not any(exists(f"{folder}/{name}") for name in NAMES)
     assert len(list_files(f"{folder}-up", "")) == len(NAMES)

@@ -39,6 +39,21 @@ def test_ticks_by_hand(intervals: list[float], tick: float):
     assert _tick_s(np.cumsum([0.0, *intervals])) == pytest.approx(tick, rel=1e-12)
 
 
+@pytest.mark.parametrize(("last", "tick"), [(0.25, 0.25), (4.0, 2.0), (np.pi, 0.0)])
+def test_an_interval_after_many_decides(last: float, tick: float):
+    """Wrong units are refuted by the first intervals; the others count as well."""
+    assert _tick_s(np.cumsum([0.0, *[2.0] * 2000, last])) == pytest.approx(tick, rel=1e-12)
+    whole, other = np.arange(0.0, 4000.0, 2.0), np.array([0.0, last])
+    assert _tick_s(whole, other) == pytest.approx(tick, rel=1e-12)
+
+
+def test_a_sequence_without_intervals_says_nothing():
+    assert _tick_s(np.zeros(3), np.cumsum([0.0, 60.0, 180.0, 300.0])) == 60.0
+    clock = Clock()
+    clock.add_sequences(np.array([5.0, 0.0, 60.0, 240.0, 540.0]), np.array([1, 4]))
+    assert clock.tick_s == 60.0
+
+
 def test_differences_of_times_keep_their_clock():
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.integers(0, 5000, 20_000)) * 0.001 + 1.4e9 / 1000
