@@ -1,4 +1,4 @@
-"""Kills a training worker during a run."""
+"""Kills a process of Ray Train during a run."""
 
 import os
 import signal
@@ -13,24 +13,27 @@ from benchmarks.watch import checkpoints_known
 from mmtpp.storage.paths import write_bytes
 
 
-def _worker_pids() -> list[int]:
+def pids_of(name: str) -> list[int]:
+    """Processes whose command line contains a name."""
     return [
         process.pid
         for process in psutil.process_iter(["cmdline"])
-        if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
+        if name in " ".join(process.info["cmdline"] or [])
     ]
 
 
 @contextmanager
-def worker_killed_after_checkpoint(run_uri: str) -> Iterator[None]:
-    """Kill a worker with SIGKILL after the first checkpoint of the run."""
+def worker_killed_after_checkpoint(
+    run_uri: str, name: str = "ray::RayTrainWorker"
+) -> Iterator[None]:
+    """Kill a worker, or the named process, with SIGKILL after the first checkpoint of the run."""
     killed: list[int] = []
 
     def kill_one() -> None:
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and not killed:
             if checkpoints_known(run_uri):
-                victims = _worker_pids()
+                victims = pids_of(name)
                 if victims:
                     os.kill(victims[-1], signal.SIGKILL)
                     killed.append(victims[-1])

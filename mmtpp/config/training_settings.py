@@ -131,8 +131,8 @@ class TrainingSection(Section):
     """Time without progress, in seconds, at least 10, after which the run names the hanging workers
     and resumes from its last checkpoint."""
     max_failures: Annotated[int, Field(ge=-1), Affects.NOTHING] = 3
-    """Maximum number of worker failures after which the run resumes from its last checkpoint; -1
-    for any number."""
+    """Maximum number of failures of the workers, and of their controller, after which the run
+    resumes from its last checkpoint; -1 for any number."""
 
 
 class ZeroSection(Section):

@@ -47,7 +47,12 @@ def stops_on_sigterm() -> Iterator[Any]:
     )
     actor: Any = ray.remote(_StopRequest)
     stop_request = actor.options(
-        num_cpus=0, max_concurrency=1000, scheduling_strategy=on_this_machine
+        num_cpus=0,
+        max_concurrency=1000,
+        # a new process in place of a dead one answers the pending calls
+        max_restarts=-1,
+        max_task_retries=-1,
+        scheduling_strategy=on_this_machine,
     ).remote()
     signalled = threading.Event()
 

@@ -1,18 +1,23 @@
 """``ray job stop``: training saves a checkpoint and ends; the same command resumes from it."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import ray
 from mlflow.tracking import MlflowClient
 
 from mmtpp.config.flat_settings import flat_settings
+from mmtpp.runtime.interruptions import stops_on_sigterm
 from mmtpp.train.launch import pretrain
 from tests.curves import curve
 from tests.job_settings import make_config
+from tests.killing import pids_of
 
 ROOT = Path(__file__).parents[2]
 STEPS = 200
@@ -22,6 +27,17 @@ def _ray_job(*arguments: str) -> str:
     command = [sys.executable, "-m", "ray.scripts.scripts", "job", *arguments]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return process.stdout + process.stderr
+
+
+def test_a_killed_stop_request_stops_nothing_and_still_reaches_the_workers(cluster):
+    with stops_on_sigterm() as stop_request:
+        waiting = stop_request.wait.remote()
+        ray.get(stop_request.__ray_ready__.remote())
+        (pid,) = pids_of("ray::_StopRequest")
+        os.kill(pid, signal.SIGKILL)
+        assert not ray.wait([waiting], timeout=3)[0]
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ray.get(waiting, timeout=60) is None
 
 
 @pytest.mark.slow

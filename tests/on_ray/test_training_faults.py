@@ -20,6 +20,7 @@ from mmtpp.train.launch import pretrain
 from tests.conftest import ROOT
 from tests.curves import curve, times_of_steps
 from tests.job_settings import RUNS, make_config
+from tests.killing import worker_killed_after_checkpoint
 from tests.on_ray.fault_proxy import fault_proxy
 
 OUTAGE_S = 20.0
@@ -103,3 +104,11 @@ def test_the_command_of_a_killed_driver_resumes_the_run(base, stack):
     (experiment,) = client.search_experiments(filter_string="name = 'mmtpp'")
     runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
     assert [(run.info.run_id, run.info.status) for run in runs] == [(result["run_id"], "FINISHED")]
+
+
+def test_a_run_whose_controller_is_killed_resumes(base, stack):
+    """The process of Ray Train's controller gets SIGKILL after the first checkpoint."""
+    with worker_killed_after_checkpoint(f"{RUNS}/controller", "ray::TrainController"):
+        result = pretrain(make_config(**{"run.name": "controller"}))
+    client = MlflowClient(stack.mlflow_uri)
+    assert curve(client, result["run_id"]) == curve(client, base["run_id"])

@@ -59,7 +59,10 @@ class BaselineTasks:
                 "the store has no training sequence of two events or more: there are no baselines"
             )
             return
-        self._counter = ray.remote(num_cpus=0)(_Counter).remote()
+        # a new process in place of a dead one counts on
+        self._counter = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(
+            _Counter
+        ).remote()
         task: Any = ray.remote(**self._options)(_fit)
         test_intervals = interval_range_of(self._test, tick=self._tick)
         self._fitted = task.remote(
@@ -95,7 +98,7 @@ class BaselineTasks:
         progress = ProgressBar("evaluate: fit of baselines", total=self._num_types, unit="types")
         before = 0
         while not ray.wait([self._fitted], timeout=POLL_S)[0]:
-            count: Any = ray.get(self._counter.count.remote())
+            count: int = max(before, ray.get(self._counter.count.remote()))
             progress.advance(count - before)
             before = count
         progress.advance(self._num_types - before)

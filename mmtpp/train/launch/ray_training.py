@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 import ray.train
-from ray.exceptions import RayTaskError
+from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import (
     CheckpointConfig,
     ControllerError,
@@ -98,7 +98,8 @@ def train_on_workers(
 
     Raises:
         StoppedError: The job received SIGTERM; it saved a checkpoint first.
-        MmtppError: A worker raised this error, or the workers could not be started.
+        MmtppError: A worker raised this error, or the workers or their controller could not be
+            started.
     """
     run_uri, training = run.run_uri, settings.training
     try:
@@ -106,7 +107,9 @@ def train_on_workers(
             _ray_train_timeouts(training, settings.patience_s),
             stops_on_sigterm() as stop_request,
         ):
-            report = _build_trainer(call, run, settings, stop_request).fit().metrics or {}
+            report = _fit(
+                lambda: _build_trainer(call, run, settings, stop_request), training, run_uri
+            )
     except TrainingFailedError as error:
         tracker.log_text("error.txt", str(error))
         raise _cause(error, settings, run_uri) from error
@@ -120,6 +123,39 @@ def train_on_workers(
             cause="SIGTERM, which `ray job stop` sends; run the same command again to resume",
         )
     return FinishedTraining(outcome, metrics)
+
+
+def _fit(
+    build_trainer: Callable[[], TorchTrainer], training: TrainingSection, run_uri: str
+) -> dict[str, Any]:
+    """Last report of the workers; a controller whose process died is started again.
+
+    A process that ends by a signal, for lack of memory or by a fault in a library, is no error of
+    the run: a new controller of the same name resumes from the last checkpoint.
+    """
+    max_failures, num_failures = training.max_failures, 0
+    while True:
+        try:
+            return build_trainer().fit().metrics or {}
+        except ActorDiedError as error:
+            num_failures += 1
+            reason = str(error).strip()
+            if num_failures > max_failures >= 0:
+                raise ClusterError(
+                    f"the process of Ray Train's controller died {num_failures} times: {reason}",
+                    where=run_uri,
+                    cause="the machine of the driver has no memory left, or a library crashed; the "
+                    "log of that process, by its pid, is in Ray's folder of logs; run the same "
+                    "command again to resume from the last checkpoint",
+                    setting=f"training.max_failures = {max_failures}",
+                ) from error
+            logger.warning(
+                "the process of Ray Train's controller died, failure %d of at most %s; a new one "
+                "resumes from the last checkpoint: %s",
+                num_failures,
+                "any number" if max_failures < 0 else max_failures,
+                reason,
+            )
 
 
 def _build_trainer(

@@ -7,6 +7,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
+from ray.exceptions import RayActorError
 
 from mmtpp.train.ranks.rank_sums import sum_over_ranks
 
@@ -46,7 +47,17 @@ class InterruptionPoll:
         self._known_nodes.update(nodes)
         if is_new:
             logger.warning("machines will be taken away: %s; saving a checkpoint", nodes)
-        stops = self._stop is not None and bool(ray.wait([self._stop], timeout=0)[0])
-        flags = torch.tensor([float(is_new), float(stops)], device=device)
+        flags = torch.tensor([float(is_new), float(self._is_stopped())], device=device)
         machine_leaves, stop_requested = sum_over_ranks(flags).tolist()
         return InterruptionState(machine_leaves > 0, stop_requested > 0)
+
+    def _is_stopped(self) -> bool:
+        if self._stop is None or not ray.wait([self._stop], timeout=0)[0]:
+            return False
+        try:
+            ray.get(self._stop)
+        except RayActorError as error:  # the actor is lost, which is not a request to stop
+            logger.warning("`ray job stop` no longer reaches this worker: %s", error)
+            self._stop = None
+            return False
+        return True

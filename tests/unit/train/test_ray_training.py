@@ -1,9 +1,11 @@
 """The errors of workers as the driver raises them, and the environment of the workers."""
 
 import os
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from ray.exceptions import RayTaskError
+from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import ControllerError, WorkerGroupError
 
 from mmtpp.config.schema import TrainingSection
@@ -47,6 +49,31 @@ def test_lost_machines_are_an_error_of_the_cluster():
     error = ray_training._cause(ControllerError(RuntimeError("lost")), SETTINGS, "/runs/r")
     assert isinstance(error, ClusterError)
     assert "run.wait_for_machines_s = 30, training.max_failures = 2" in str(error)
+
+
+class _Trainer:
+    """Ray Train's trainer whose controller dies a number of times."""
+
+    def __init__(self, deaths: int) -> None:
+        self.deaths = deaths
+
+    def fit(self) -> SimpleNamespace:
+        self.deaths -= 1
+        if self.deaths >= 0:
+            raise ActorDiedError
+        return SimpleNamespace(metrics={"step": 7.0})
+
+
+def test_a_controller_that_dies_is_started_again(caplog: pytest.LogCaptureFixture):
+    trainer: Any = _Trainer(deaths=2)
+    assert ray_training._fit(lambda: trainer, SETTINGS.training, "/runs/r") == {"step": 7.0}
+    assert "failure 2 of at most 2" in caplog.text
+
+
+def test_a_controller_that_dies_too_often_ends_the_run():
+    trainer: Any = _Trainer(deaths=3)
+    with pytest.raises(ClusterError, match=r"died 3 times(.|\n)*training\.max_failures = 2"):
+        ray_training._fit(lambda: trainer, SETTINGS.training, "/runs/r")
 
 
 @pytest.mark.parametrize(
