@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -198,13 +199,14 @@ def test_an_object_that_only_s3fs_can_name_is_read(stack):
 
 
 FAULTS = ("unavailable", "reset", "cut", "silent")
+SILENT_S = 300.0  # silence of the server, longer than all requests together
 
 
 @pytest.mark.parametrize("scheme", [pytest.param("az", marks=pytest.mark.slow), "gs"])
 def test_files_are_read_and_written_through_a_bad_network(
     scheme: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
-    """Every fault occurs: it costs a further request, and no byte."""
+    """Every fault occurs: it costs a further request, and no byte; the client ends silence."""
     module = {"az": "azure", "gs": "google"}[scheme]
     variables = request.getfixturevalue(module)
     for name, value in variables.items():
@@ -213,15 +215,18 @@ def test_files_are_read_and_written_through_a_bad_network(
     content = os.urandom(300_000)
     write_bytes(f"{folder}/before", content)
     monkeypatch.setattr(f"mmtpp.storage.{module}.SILENCE_S", 1.0)
+    monkeypatch.setattr("tests.on_ray.fault_proxy.SILENT_S", SILENT_S)
     fault_of = {5 * place + 4: fault for place, fault in enumerate(FAULTS)}
     (port,) = re.findall(r"127\.0\.0\.1:(\d+)", " ".join(variables.values()))
     with fault_proxy(int(port), lambda n, line: fault_of.get(n % 20, "")) as (address, requests):
         for name, value in variables.items():
             monkeypatch.setenv(name, value.replace(f"http://127.0.0.1:{port}", address))
+        started = time.monotonic()
         for number in range(8):
             assert read_bytes(f"{folder}/before") == content
             write_bytes(f"{folder}/{number}", content)
             assert read_bytes(f"{folder}/{number}") == content
+        assert time.monotonic() - started < SILENT_S, requests
     assert min(requests[fault] for fault in FAULTS) >= 1, requests
 
 
