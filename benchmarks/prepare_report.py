@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.measure import machine
+from benchmarks.prepare_limits import CONVERT
 from benchmarks.replicate import Published
 
 EPOCHS = 3  # number of epochs in the comparison with images
@@ -230,6 +231,7 @@ def _limits(measured: Measurements, floors: Floors) -> list[str]:
     parts = {
         "event files, MB": ("ReadShard", reading, event_size),
         "JSON parse (orjson), MB": ("ReadShard", reading, event_size),
+        CONVERT: ("ReadShard", reading, event_size),
         "image files, MB": ("DecodeImages", decoding, image_size),
         "JPEG decode and resize, frames": ("DecodeImages", decoding, sizes["images"].frames),
     }
