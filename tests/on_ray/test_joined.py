@@ -143,6 +143,105 @@ def test_a_joined_store_resumes_at_the_step_that_was_interrupted(
     assert load_manifest(target).sequences_joined > 0
 
 
+@pytest.fixture
+def tasks(cluster, monkeypatch) -> dict[str, list[dict]]:
+    """The inputs of each step of the last ``prepare``, in shards of one file."""
+    by_step: dict[str, list[dict]] = {}
+    original = EncodePipeline.run_step
+
+    def recorded(self, step, items, arguments):
+        by_step[step.__name__] = items
+        return original(self, step, items, arguments)
+
+    monkeypatch.setattr(EncodePipeline, "run_step", recorded)
+    return by_step
+
+
+def _files_read(tasks: dict[str, list[dict]]) -> list[str]:
+    assert not tasks.get("ReadShard")
+    return sorted(path for item in tasks["PartitionShard"] for path in item["paths"])
+
+
+def _write_day(raw: Path, day: int, users: list[str], **changes) -> None:
+    rows = [
+        {"who": user, "at": 86400 * day + 60 * at, "what": at % 3, "note": f"{at}", "image": ""}
+        for user in users
+        for at in range(4)
+    ]
+    write_rows(raw / f"2024-02-{day + 1:02}.csv", [{**row, **changes} for row in rows])
+
+
+@pytest.mark.parametrize("partitioning", ["auto", "sequence"])
+def test_a_new_day_is_joined_and_the_others_are_not_read_again(
+    cluster, tmp_path, tasks: dict[str, list[dict]], partitioning: str
+):
+    raw, store = tmp_path / "raw", tmp_path / "store"
+    users = [f"user {number}" for number in range(12)]
+    for day in range(6):
+        _write_day(raw, day, users)
+    changes = {**COLUMNS, "source.uri": str(raw), "source.partitioning": partitioning}
+    assert prepare(make_config(**changes, **{"store.uri": str(store)}))["shards_copied"] == 0
+    old_files = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    tasks.clear()
+    _write_day(raw, 6, ["user 3", "somebody new"])
+    report = prepare(make_config(**changes, **{"store.uri": str(store)}))
+    assert _files_read(tasks) == ["2024-02-07.csv"]
+    assert len(tasks["JoinPartition"]) <= 2  # the partitions of two users
+    assert (report["shards_copied"], report["sequences"]) == (6, 13)
+    assert (report["events_kept"], report["sequences_joined"]) == (6 * 12 * 4 + 8, 12)
+
+    anew = prepare(make_config(**changes, **{"store.uri": str(tmp_path / "anew")}))
+    keys = set(report) - {"store_uri", "shards_copied"}
+    assert {key: report[key] for key in keys} == {key: anew[key] for key in keys}
+    assert _contents(store) == _contents(tmp_path / "anew")
+    del old_files[store / "manifest.json"]
+    assert {path: path.read_bytes() for path in old_files} == old_files  # for jobs that read it
+
+
+def test_a_changed_day_is_read_again(cluster, days, tmp_path, tasks: dict[str, list[dict]]):
+    raw, store = tmp_path / "raw", tmp_path / "store"
+    for day in range(4):
+        _write_day(raw, day, ["a", "b", "c"], what=["x", "y"][day % 2], image="red.png")
+    (raw / "red.png").write_bytes((days / "red.png").read_bytes())
+    changes = {"source.uri": str(raw), "source.types": ["x"], "source.max_rejected_fraction": 0.6}
+    changes |= {**COLUMNS, "source.partitioning": "sequence", "store.uri": str(store)}
+    prepare(make_config(**changes))
+    _write_day(raw, 0, ["a", "b"], what="x")
+    assert prepare(make_config(**changes))["shards_copied"] == 3
+    assert _files_read(tasks) == ["2024-02-01.csv"]
+    # the rejected events of two days may now have a type
+    report = prepare(make_config(**{**changes, "source.types": ["x", "y"]}))
+    assert (report["shards_copied"], report["events_rejected"]) == (2, 0)
+    assert _files_read(tasks) == ["2024-02-02.csv", "2024-02-04.csv"]
+    # another image changes no piece, but the frames of the partitions
+    (raw / "red.png").write_bytes((days / "blue.png").read_bytes())
+    changes |= {"source.types": ["x", "y"]}
+    report = prepare(make_config(**changes))
+    assert (report["shards_copied"], _files_read(tasks)) == (4, [])
+    anew = prepare(make_config(**{**changes, "store.uri": str(tmp_path / "anew")}))
+    assert report["fingerprint"] == anew["fingerprint"]
+    # without its pieces a store is made anew
+    for path in store.rglob("000001.arrow"):
+        path.unlink()
+    _write_day(raw, 9, ["a"], what="x")
+    assert prepare(make_config(**changes))["shards_copied"] == 0
+
+
+def test_a_source_that_has_doubled_is_divided_into_more_partitions(cluster, tmp_path):
+    raw, store = tmp_path / "raw", tmp_path / "store"
+    changes = {**COLUMNS, "source.uri": str(raw), "source.partitioning": "sequence"}
+    copied: list[int] = []
+    partitions: list[int] = []
+    for num_days in (2, 4, 5):
+        for day in range(num_days):
+            if not (raw / f"2024-02-{day + 1:02}.csv").exists():
+                _write_day(raw, day, ["a", "b", "c"])
+        copied.append(prepare(make_config(**changes, **{"store.uri": str(store)}))["shards_copied"])
+        folder = store / load_manifest(str(store)).data_folder
+        partitions.append(len(list((folder / "counts").glob("*.json"))))
+    assert (copied, partitions) == ([0, 2, 0], [2, 2, 5])
+
+
 def test_files_with_their_own_ids_are_read_once(cluster, tmp_path, monkeypatch):
     raw, target = tmp_path / "raw", str(tmp_path / "store")
     for name in ("one", "two"):

@@ -12,6 +12,9 @@ Where the events of a sequence lie in several files, two steps replace ``ReadSha
     PartitionShard  parse, check; write pieces of sequences by partition     a task: 16 MiB of files
     JoinPartition   join the pieces of each sequence, tokenise               a task: a partition
 
+The store keeps the pieces: ``CopyPieces`` copies those of unchanged shards of files, and
+``CopyShard`` the partitions that get no new piece.
+
 Each step is a Ray Data job whose tasks run anywhere in the cluster. The output of a task depends
 only on its input. A task writes its files completely, and last the file that marks it as done. A
 repeated task therefore overwrites its own output, and a second ``encode`` after a kill does only
@@ -20,7 +23,7 @@ the unfinished tasks. The driver writes the manifest at the end.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 
 from mmtpp.core.errors import DataError, ModelError, StorageError
@@ -29,9 +32,10 @@ from mmtpp.data.encode import shards
 from mmtpp.data.encode.encode_pipeline import EncodePipeline, RepeatedIdsError
 from mmtpp.data.encode.encode_settings import AUTO, SEQUENCE, EncodeSettings
 from mmtpp.data.encode.given_splits import check_given_splits, warn_unused_splits
+from mmtpp.data.encode.reused_pieces import ReusablePieces, num_partitions_of
 from mmtpp.data.encode.reused_shards import ShardInputs, find_reusable
 from mmtpp.data.encode.source_listing import list_event_files
-from mmtpp.data.encode.totals import json_digest
+from mmtpp.data.encode.totals import Totals, json_digest
 from mmtpp.data.encode.train_vocabulary import load_or_train_vocabulary
 from mmtpp.data.store.layout import (
     GROUP_EVENTS,
@@ -57,7 +61,7 @@ class EncodeReport:
     Attributes:
         manifest: Manifest of the store.
         reused: True when the store already existed, made from the same input and settings.
-        shards_copied: Number of shards that this call copied from the store before.
+        shards_copied: Number of shards of files that this call copied from the store before.
         files_not_read: Number of files of the source that hold no events, by suffix.
     """
 
@@ -105,28 +109,21 @@ def encode(
         _keep(existing, settings, store_uri, max_rejected_fraction)
         return EncodeReport(existing, True, 0, listing.not_read)
     vocabulary = _choose_vocabulary(vocabulary, settings, store_uri, existing, listing.events)
-    data_folder = _create_data_folder(store_uri, request, vocabulary)
-    first_folder = join(store_uri, data_folder)
+    folders = _DataFolders(store_uri, request, vocabulary)
+    first_folder = join(store_uri, folders.create())
     source_shards = shards.build_shards(listing.events)
     pipeline = EncodePipeline(settings, first_folder, max_processes, machine_labels)
     pipeline = pipeline.with_type_names(source_shards, existing.type_names if existing else ())
     inputs = ShardInputs.from_settings(files, pipeline.settings, vocabulary.hash, _division())
-    num_copied = _copy_shards(pipeline, existing, store_uri, inputs, source_shards)
-    try:
-        totals = pipeline.run(source_shards, may_join=may_join)
-        inputs.save(first_folder)
-    except RepeatedIdsError:
-        if not may_join:
-            raise
-        num_copied = 0  # tasks of the first attempt may still write to their folder
-        data_folder = _create_data_folder(store_uri, request, vocabulary, attempt="joined")
-        totals = pipeline.in_folder(join(store_uri, data_folder)).run_joined(source_shards)
+    old_folder = join(store_uri, existing.data_folder) if existing else ""
+    encoded = _run(pipeline, source_shards, inputs, folders, old_folder, may_join=may_join)
+    totals, data_folder = encoded.totals, encoded.data_folder
     warn_unused_splits(settings, totals.declared_splits)
     manifest = totals.build_manifest(pipeline.settings, request, data_folder, vocabulary.hash)
     _check_rejected(manifest, settings, store_uri, max_rejected_fraction, totals.examples)
     manifest.save(store_uri)
     _remove_intermediate(first_folder, join(store_uri, data_folder))
-    return EncodeReport(manifest, False, num_copied, listing.not_read)
+    return EncodeReport(manifest, False, encoded.num_copied, listing.not_read)
 
 
 def _may_join(settings: EncodeSettings, files: Sequence[tuple[str, int]]) -> bool:
@@ -166,43 +163,114 @@ def _division() -> list[int]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _DataFolders:
+    """The data folders of a call.
+
+    Attributes:
+        store_uri: Folder of the store.
+        request: Hash of everything that the content of the store depends on.
+        vocabulary: Vocabulary of the store.
+    """
+
+    store_uri: str
+    request: str
+    vocabulary: Vocabulary
+
+    def create(self, *, attempt: str = "") -> str:
+        """Write the tokenizer to a data folder, and return the name of the folder.
+
+        The name depends on all attributes, so only shards of an equal attempt are reused.
+        """
+        parts = [self.request, self.vocabulary.hash, *filter(None, [attempt])]
+        data_folder = f"data-{json_digest(parts)[:16]}"
+        uri = join(self.store_uri, data_folder, TOKENIZER_FILE)
+        write_bytes(uri, self.vocabulary.tokenizer_json.encode())
+        return data_folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A data folder whose shards are all finished.
+
+    Attributes:
+        totals: Sums over the shards.
+        data_folder: Name of the folder.
+        num_copied: Number of shards of files that were copied, not read.
+    """
+
+    totals: Totals
+    data_folder: str
+    num_copied: int
+
+
+def _run(
+    pipeline: EncodePipeline,
+    source_shards: list[shards.Shard],
+    inputs: ShardInputs,
+    folders: _DataFolders,
+    old_folder: str,
+    *,
+    may_join: bool,
+) -> _Encoded:
+    """Encode all shards. What did not change is copied from the present store.
+
+    Args:
+        pipeline: The steps, in the first data folder.
+        source_shards: All shards of the source.
+        inputs: What the shards depend on.
+        folders: The data folders of this call.
+        old_folder: Data folder of the present store; empty without one.
+        may_join: Whether ``auto`` joins the files if ids repeat.
+    """
+    must_join = pipeline.settings.partitioning == SEQUENCE
+    reusable = None
+    if old_folder and (must_join or may_join):
+        reusable = ReusablePieces.find(old_folder, inputs, source_shards)
+    data_folder = folders.create()
+    if not must_join and reusable is None:
+        try:
+            num_copied = _copy_shards(pipeline, old_folder, inputs, source_shards)
+            totals = pipeline.run(source_shards, may_join=may_join)
+        except RepeatedIdsError:
+            if not may_join:
+                raise
+        else:
+            inputs.save(join(folders.store_uri, data_folder))
+            return _Encoded(totals, data_folder, num_copied)
+    if not must_join:  # tasks of the first attempt may still write to their folder
+        data_folder = folders.create(attempt="joined")
+    folder = join(folders.store_uri, data_folder)
+    totals = pipeline.in_folder(folder).run_joined(source_shards, reusable)
+    num_partitions = num_partitions_of(source_shards, reusable)
+    replace(inputs, num_partitions=num_partitions).save(folder)
+    num_copied = len(reusable.shards) if reusable else 0
+    _log_copied(num_copied, source_shards)
+    return _Encoded(totals, data_folder, num_copied)
+
+
 def _copy_shards(
     pipeline: EncodePipeline,
-    existing: Manifest | None,
-    store_uri: str,
+    old_folder: str,
     inputs: ShardInputs,
     source_shards: list[shards.Shard],
 ) -> int:
-    """Copy the shards of the present store that are the same in the new one; return their number.
-
-    The events of several files are not copied where they are joined: a new file may belong to any
-    sequence.
-    """
-    if existing is None or pipeline.settings.partitioning == SEQUENCE:
+    """Copy the shards of whole files that are the same in the new store; return their number."""
+    if not old_folder:
         return 0
-    old_folder = join(store_uri, existing.data_folder)
     items = find_reusable(old_folder, inputs, source_shards)
     num_copied = pipeline.copy_shards(items, old_folder)
+    _log_copied(num_copied, source_shards)
+    return num_copied
+
+
+def _log_copied(num_copied: int, source_shards: list[shards.Shard]) -> None:
     if num_copied:
         logger.info(
             "%d of %d shards are those of the present store, and were copied",
             num_copied,
             len(source_shards),
         )
-    return num_copied
-
-
-def _create_data_folder(
-    store_uri: str, request: str, vocabulary: Vocabulary, *, attempt: str = ""
-) -> str:
-    """Write the tokenizer to the data folder, and return the name of the folder.
-
-    The name depends on all arguments, so only shards of an equal attempt are reused.
-    """
-    data_folder = f"data-{json_digest([request, vocabulary.hash, *filter(None, [attempt])])[:16]}"
-    uri = join(store_uri, data_folder, TOKENIZER_FILE)
-    write_bytes(uri, vocabulary.tokenizer_json.encode())
-    return data_folder
 
 
 def _choose_vocabulary(

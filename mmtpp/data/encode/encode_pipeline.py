@@ -15,12 +15,13 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
 from mmtpp.core.errors import ClusterError, DataError, error_from_json
 from mmtpp.data.encode.decode_step import DecodeImages
-from mmtpp.data.encode.encode_settings import AUTO, SEQUENCE, EncodeSettings
+from mmtpp.data.encode.encode_settings import AUTO, EncodeSettings
 from mmtpp.data.encode.finish_step import FinishShard
 from mmtpp.data.encode.partition_step import JoinPartition, PartitionShard
-from mmtpp.data.encode.pieces import DONE, PIECES, PartitionedShard, PartitionRange
+from mmtpp.data.encode.pieces import DONE, PartitionedShard, PartitionRange
 from mmtpp.data.encode.read_step import ReadShard
 from mmtpp.data.encode.repeated_ids import IdSamples
+from mmtpp.data.encode.reused_pieces import CopyPieces, ReusablePieces, num_partitions_of
 from mmtpp.data.encode.reused_shards import CopyShard
 from mmtpp.data.encode.shard_output import ShardReading
 from mmtpp.data.encode.shards import Partition, Shard, build_partition
@@ -30,6 +31,7 @@ from mmtpp.data.store.layout import (
     COUNTS,
     IMAGES_PER_BLOCK,
     PENDING,
+    PIECES,
     TYPES,
     block_file,
     shard_file,
@@ -55,7 +57,6 @@ TASKS_PER_PROCESS = 4
 MAX_TASKS = 4096  # in one Ray Data job
 MAX_RETRIES = 8  # of a task whose process or machine dies
 REPEATED_IDS_FILE = "repeated_ids.json"  # marks a folder in which ids were found to repeat
-MAX_PARTITIONS = 4096
 
 
 class RepeatedIdsError(DataError):
@@ -156,10 +157,8 @@ class EncodePipeline:
                 as this shows, and a repeated ``run`` stops at once.
 
         Raises:
-            RepeatedIdsError: Sequence ids repeat, and ``partitioning`` is not ``sequence``.
+            RepeatedIdsError: Sequence ids repeat.
         """
-        if self.settings.partitioning == SEQUENCE:
-            return self.run_joined(shards)
         marker = join(self._folder, REPEATED_IDS_FILE)
         if may_join and exists(marker):
             raise RepeatedIdsError("sequence ids repeat", where=self.settings.source_uri)
@@ -174,11 +173,15 @@ class EncodePipeline:
             raise
         return totals
 
-    def run_joined(self, shards: list[Shard]) -> Totals:
+    def run_joined(self, shards: list[Shard], reusable: ReusablePieces | None = None) -> Totals:
         """As ``run``, and join the events of a sequence that lie in several files.
 
-        The sequences of all shards are divided into as many partitions as there are shards of
-        files. Each partition then is a shard of the store.
+        The sequences of all shards are divided into partitions. Each partition then is a shard of
+        the store.
+
+        Args:
+            shards: All shards of the source.
+            reusable: Pieces of the present store.
         """
         if self.settings.partitioning == AUTO:
             logger.warning(
@@ -188,10 +191,23 @@ class EncodePipeline:
                 "make the ids differ",
                 self.settings.source_uri,
             )
+        if reusable is not None:
+            self._copy_pieces(reusable)
         totals = Totals(self.settings.seconds_per_unit)
-        partitions = self._partition(shards, totals)
+        partitions = self._partition(shards, num_partitions_of(shards, reusable), totals)
+        if reusable is not None:
+            self.copy_shards(reusable.partition_tasks(partitions), reusable.old_folder)
         self._run_steps(partitions, JoinPartition, totals)
         return totals
+
+    def _copy_pieces(self, reusable: ReusablePieces) -> None:
+        """Copy the pieces of unchanged shards of files, which are then partitioned."""
+        done = self._file_names(PIECES, DONE)
+        todo = [task for task in reusable.copy_tasks if shard_file(task["shard"], DONE) not in done]
+        progress = ProgressBar("copy", total=len(todo), unit="shards")
+        for _ in self.run_step(CopyPieces, todo, (reusable.old_folder, self._folder)):
+            progress.advance(1)
+        progress.close()
 
     def _run_steps(
         self,
@@ -219,10 +235,11 @@ class EncodePipeline:
         self._decode_images(num_images)
         self._finish_shards(num_images, totals)
 
-    def _partition(self, shards: list[Shard], totals: Totals) -> list[Partition]:
+    def _partition(
+        self, shards: list[Shard], num_partitions: int, totals: Totals
+    ) -> list[Partition]:
         """Partition the shards that are not partitioned yet, and collect the partitions of all."""
-        num_partitions = min(len(shards), MAX_PARTITIONS)
-        done = self._file_names(join(PENDING, PIECES), DONE)
+        done = self._file_names(PIECES, DONE)
         todo = [shard for shard in shards if shard_file(shard.index, DONE) not in done]
         todo.sort(key=lambda shard: -shard.num_bytes)
         sizes = {shard.index: shard.num_bytes for shard in todo}
@@ -234,7 +251,7 @@ class EncodePipeline:
             progress.advance(sizes[row["shard"]], f"{num_events:,} events")
         progress.close()
         ranges: list[list[PartitionRange]] = [[] for _ in range(num_partitions)]
-        names = [join(PENDING, PIECES, shard_file(shard.index, DONE)) for shard in shards]
+        names = [join(PIECES, shard_file(shard.index, DONE)) for shard in shards]
         for text in self._read_all(names):
             partitioned = PartitionedShard.from_json(text)
             totals.add_reading(partitioned.counts, partitioned.declared_splits)

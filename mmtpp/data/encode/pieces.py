@@ -2,7 +2,8 @@
 
 A partition is a subset of the sequences, chosen by a hash of their ids. A file of pieces has two
 Arrow streams for each partition, its pieces and its rejected records, one partition after the
-other, so that the next step reads its partition in one request.
+other, so that the next step reads its partition in one request. The store keeps the pieces, so that
+more files can be joined without reading the present ones again.
 """
 
 import json
@@ -18,10 +19,9 @@ from mmtpp.core.join import join_pieces
 from mmtpp.data.encode.parse_files import ParsedShard
 from mmtpp.data.encode.repeated_ids import hash_of_id
 from mmtpp.data.sources.reader import ReadCounts
-from mmtpp.data.store.layout import PENDING, REJECTED_SCHEMA, shard_file
+from mmtpp.data.store.layout import PIECES, REJECTED_SCHEMA, shard_file
 from mmtpp.storage.paths import READS_IN_FLIGHT, join, prefetch, read_range, write_bytes
 
-PIECES = "pieces"  # folder below PENDING
 DONE = ".pieces.json"  # suffix of the file that marks a shard of files as partitioned
 PIECE_SCHEMA = pa.schema(
     [
@@ -62,18 +62,31 @@ class PartitionedShard:
         ranges: Range of each partition.
         counts: Counts of reading the files.
         declared_splits: Number of pieces of each split, according to the records of the files.
+        has_unknown_types: Whether a record was rejected because its type has no code.
     """
 
     ranges: list[PartitionRange]
     counts: ReadCounts
     declared_splits: dict[str, int]
+    has_unknown_types: bool
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "PartitionedShard":
         """Parse the content of the file that ``write_pieces`` writes last."""
         tree = json.loads(text)
         ranges = [PartitionRange(**bounds) for bounds in tree["ranges"]]
-        return cls(ranges, ReadCounts(**tree["counts"]), tree["declared_splits"])
+        return cls(**{**tree, "ranges": ranges, "counts": ReadCounts(**tree["counts"])})
+
+    @property
+    def depends_on_types(self) -> bool:
+        """Whether other names of types may change the pieces."""
+        return self.has_unknown_types or self.counts.num_folded > 0
+
+    def save(self, folder: str, shard: int) -> None:
+        """Write the file that marks a shard as partitioned, under a number of this folder."""
+        ranges = [replace(bounds, shard=shard) for bounds in self.ranges]
+        text = json.dumps(asdict(replace(self, ranges=ranges)))
+        write_bytes(partitioned_uri(folder, shard), text.encode())
 
 
 def write_pieces(folder: str, shard: int, content: ParsedShard, *, num_partitions: int) -> None:
@@ -100,9 +113,12 @@ def write_pieces(folder: str, shard: int, content: ParsedShard, *, num_partition
         ranges.append(PartitionRange(shard, start, middle, end))
         streams += both
         start = end
-    write_bytes(_pieces_uri(folder, shard), b"".join(streams))
-    tree = asdict(PartitionedShard(ranges, content.counts, dict(content.declared_splits)))
-    write_bytes(partitioned_uri(folder, shard), json.dumps(tree).encode())
+    write_bytes(pieces_uri(folder, shard), b"".join(streams))
+    has_unknown_types = any(record.cause == "unknown_type" for record in content.rejected)
+    partitioned = PartitionedShard(
+        ranges, content.counts, dict(content.declared_splits), has_unknown_types
+    )
+    partitioned.save(folder, shard)
 
 
 def read_partition(folder: str, ranges: Sequence[PartitionRange]) -> ParsedShard:
@@ -141,11 +157,12 @@ def read_partition(folder: str, ranges: Sequence[PartitionRange]) -> ParsedShard
 
 def partitioned_uri(folder: str, shard: int) -> str:
     """The file that marks a shard of files as partitioned."""
-    return join(folder, PENDING, PIECES, shard_file(shard, DONE))
+    return join(folder, PIECES, shard_file(shard, DONE))
 
 
-def _pieces_uri(folder: str, shard: int) -> str:
-    return join(folder, PENDING, PIECES, shard_file(shard, ".arrow"))
+def pieces_uri(folder: str, shard: int) -> str:
+    """The file of the pieces of a shard of files."""
+    return join(folder, PIECES, shard_file(shard, ".arrow"))
 
 
 def _partition_of(sequence_id: str, num_partitions: int) -> int:
@@ -205,7 +222,7 @@ def _load_tables(
     """Pieces and rejected records of each range."""
 
     def load(bounds: PartitionRange) -> tuple[pa.Table, pa.Table]:
-        data = pa.py_buffer(read_range(_pieces_uri(folder, bounds.shard), bounds.start, bounds.end))
+        data = pa.py_buffer(read_range(pieces_uri(folder, bounds.shard), bounds.start, bounds.end))
         size = bounds.middle - bounds.start
         return _table(data[:size], PIECE_SCHEMA), _table(data[size:], REJECTED_SCHEMA)
 

@@ -6,7 +6,7 @@ data folder. The jobs that read the present store keep reading its folder.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from mmtpp.core.errors import MmtppError, error_to_json
@@ -42,12 +42,15 @@ class ShardInputs:
         type_names: Accepted type names by code.
         has_outside_images: Whether events may name images outside the source, whose changes
             ``files`` does not show.
+        num_partitions: Number of partitions of joined sequences; 0 where a shard of the store has
+            the sequences of whole files.
     """
 
     files: SourceFiles
     digest: str
     type_names: tuple[str, ...]
     has_outside_images: bool = False
+    num_partitions: int = 0
 
     @classmethod
     def from_settings(
@@ -80,19 +83,24 @@ class ShardInputs:
             return None
         record = json.loads(read_bytes(join(folder, SOURCE_SETTINGS)))
         files = SourceFiles.from_bytes(read_bytes(join(folder, SOURCE_FILES)))
-        return cls(files, record["digest"], tuple(record["type_names"]))
+        names, partitions = tuple(record["type_names"]), record.get("num_partitions", 0)
+        return cls(files, record["digest"], names, num_partitions=partitions)
 
     def save(self, folder: str) -> None:
         """Record the inputs in a data folder whose shards are all finished."""
         write_bytes(join(folder, SOURCE_FILES), self.files.as_bytes())
-        record = {"digest": self.digest, "type_names": self.type_names}
+        record = {
+            "digest": self.digest,
+            "type_names": self.type_names,
+            "num_partitions": self.num_partitions,
+        }
         write_bytes(join(folder, SOURCE_SETTINGS), json.dumps(record).encode())
 
 
 def find_reusable(
     old_folder: str, now: ShardInputs, shards: Sequence[Shard]
 ) -> list[dict[str, object]]:
-    """The shards that may be copied, as inputs of ``CopyShard``.
+    """The shards of whole files that may be copied, as inputs of ``CopyShard``.
 
     Args:
         old_folder: Data folder of the present store.
@@ -100,28 +108,61 @@ def find_reusable(
         shards: All shards of the new one.
     """
     before = ShardInputs.load(old_folder)
-    if before is None:
+    if before is None or before.num_partitions:
         return []
+    return copy_items(old_folder, before, now, unchanged_shards(before, now, shards))
+
+
+def unchanged_shards(
+    before: ShardInputs, now: ShardInputs, shards: Sequence[Shard]
+) -> dict[int, int]:
+    """Number in the present store of each shard of files that reading again would not change.
+
+    Args:
+        before: Inputs of the present store.
+        now: Inputs of the new one.
+        shards: All shards of the new one.
+
+    Returns:
+        The old number by the new one; empty where all shards depend on something that changed.
+    """
     if before.digest != now.digest or not _keep_codes(before.type_names, now.type_names):
-        return []
+        return {}
     unchanged = before.files.unchanged_in(now.files)
     old_shards = {
         tuple(shard.paths): shard.index for shard in build_shards(before.files.event_files())
     }
+    return {
+        shard.index: old_shard
+        for shard in shards
+        if (old_shard := old_shards.get(tuple(shard.paths))) is not None
+        and unchanged.issuperset(shard.paths)
+    }
+
+
+def copy_items(
+    old_folder: str, before: ShardInputs, now: ShardInputs, shards: Mapping[int, int]
+) -> list[dict[str, object]]:
+    """Inputs of ``CopyShard``.
+
+    Args:
+        old_folder: Data folder of the present store.
+        before: Inputs of the present store.
+        now: Inputs of the new one.
+        shards: Number of each shard of the present store, by the new one.
+    """
     is_unchanged = before.files.others_are_unchanged_in(now.files)
     has_same_images = is_unchanged and not now.has_outside_images
     frames = _list_frames(old_folder)
     return [
         {
-            "shard": shard.index,
+            "shard": shard,
             "old_shard": old_shard,
             "frame_files": frames.get(_block_prefix(old_shard), []),
             "has_same_images": has_same_images,
             "has_same_types": now.type_names == before.type_names,
         }
-        for shard in shards
-        if (old_shard := old_shards.get(tuple(shard.paths))) is not None
-        and unchanged.issuperset(shard.paths)
+        for shard, old_shard in shards.items()
     ]
 
 

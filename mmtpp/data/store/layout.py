@@ -5,6 +5,8 @@
                  frames/SSSSSS-BBBBBB.parquet  distinct images of block B of shard S
                  rejected/SSSSSS.parquet   records that were read and not kept
                  counts/SSSSSS.json        counts of shard S, written last
+                 pieces/SSSSSS.arrow       events of shard S of the files, where files are joined
+                 pieces/SSSSSS.pieces.json  its index, written last
                  pending/                  files between the steps of ``encode``, removed at the end
                  types.json                names of the types, if ``encode`` counted them
                  source_files.parquet      files of the source, with sizes and times
@@ -20,6 +22,7 @@ import pyarrow as pa
 
 SEQUENCES, FRAMES, REJECTED = "sequences", "frames", "rejected"
 COUNTS, PENDING = "counts", "pending"
+PIECES = "pieces"
 TYPES, SOURCE_FILES = "types.json", "source_files.parquet"
 SOURCE_SETTINGS = "source_settings.json"
 GROUP_EVENTS = 4096  # about the number of events in a context of 64,000 tokens
