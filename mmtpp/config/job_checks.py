@@ -1,6 +1,7 @@
 """Checks of settings that only some jobs use together; a dry run makes them too."""
 
 import logging
+import posixpath
 
 from mmtpp.config.data_settings import SourceSection, SplitSection
 from mmtpp.config.model_settings import LoraSection, ModelSection
@@ -22,11 +23,19 @@ def check_prepare(config: RunConfig) -> None:
     _check_split(config.source, config.split)
     _check_taxi(config.source)
     source_uri, store_uri = config.source.uri, config.store.uri
-    if f"{store_uri}/".startswith(f"{source_uri.rstrip('/')}/"):
+    if f"{_location(store_uri)}/".startswith(f"{_location(source_uri)}/"):
         raise ConfigError(
             f"store.uri = {store_uri} is inside source.uri = {source_uri}, so the store would be "
             "read as events; choose a folder outside of it"
         )
+
+
+def _location(uri: str) -> str:
+    """A URI in the one form that does not depend on how a local path is written."""
+    scheme, separator, path = uri.partition("://")
+    if separator and scheme != "file":
+        return uri.rstrip("/")
+    return posixpath.normpath(path if separator else uri)
 
 
 def check_predict(config: RunConfig) -> None:

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,20 @@ import pyarrow as pa
 from mmtpp.core.representation.supervision import EveryEvent
 from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import Plan
+from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.evaluate.actors.answer_actor import AnswerScorer, AnswerScorerSettings
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.evaluation_scores import EvaluationScores
 from mmtpp.evaluate.scores import metric_names
-from mmtpp.evaluate.scores.metrics import Estimate, Ratio, few_sequences_warning, mean_estimates
+from mmtpp.evaluate.scores.metrics import (
+    Estimate,
+    Ratio,
+    as_json_tree,
+    few_sequences_warning,
+    finite_values,
+    mean_estimates,
+)
 from mmtpp.evaluate.scores.published import (
     FINETUNED_SQUARED_ERROR,
     finetuned_values,
@@ -41,7 +50,18 @@ _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _BETWEEN_ITEMS = re.compile(r"[,;\uff0c\uff1b\u3001\n]|\band\b")
 
 
-def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) -> EvaluationScores:
+def plan_answers(context: EvaluationContext) -> Plan:
+    """The samples with the questions of the held-out split.
+
+    Raises:
+        DataError: There is no question to ask.
+    """
+    return make_plan(_sample_settings(context), context.vocabulary.token_ids())
+
+
+def evaluate_answers(
+    context: EvaluationContext, trained_tasks: TrainedTasks, plan: Plan
+) -> EvaluationScores:
     """Answer every question of the held-out split.
 
     Writes ``answers.parquet`` and, with confidence intervals, ``answers.json``.
@@ -49,11 +69,10 @@ def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) ->
     Args:
         context: The evaluation.
         trained_tasks: Tasks that the model was trained on.
+        plan: The samples with the questions.
     """
-    sample_settings = replace(context.held_out_samples, supervision=EveryEvent(("qa",)))
-    plan = make_plan(sample_settings, context.vocabulary.token_ids())
     settings = AnswerScorerSettings(
-        sample_settings=sample_settings,
+        sample_settings=_sample_settings(context),
         model=context.location,
         trained_tasks=trained_tasks,
         generation=context.generation,
@@ -64,16 +83,19 @@ def evaluate_answers(context: EvaluationContext, trained_tasks: TrainedTasks) ->
     uri = context.path("answers.parquet")
     write_table(uri, table)
     estimates = answer_estimates(table, seed=context.seed)
-    tree: dict[str, object] = {name: asdict(estimate) for name, estimate in estimates.items()}
+    tree = as_json_tree(estimates)
     if note := few_sequences_warning(len(table["sequence_id"].unique())):
         logger.warning("%s", note)
         tree["note"] = note
     write_bytes(context.path("answers.json"), json.dumps(tree, indent=2).encode())
-    metrics = {name: estimate.value for name, estimate in estimates.items()}
     return EvaluationScores(
-        metrics=metrics | plan.long_texts.metrics("answers_"),
+        metrics=finite_values(estimates) | plan.long_texts.metrics("answers_"),
         tables={"answers": len(table), "answers_uri": uri},
     )
+
+
+def _sample_settings(context: EvaluationContext) -> SampleSettings:
+    return replace(context.held_out_samples, supervision=EveryEvent(("qa",)))
 
 
 def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
@@ -140,6 +162,8 @@ def answer_values(table: pa.Table) -> dict[str, Ratio]:
     is_number = ~np.isnan(true_number)
     is_parsed = is_number & ~np.isnan(written_number)
     error = np.where(is_parsed, np.abs(written_number - true_number), 0.0)
+    with np.errstate(over="ignore"):  # infinite for a written number such as 1e200
+        squared_error = error**2
     true_names = [[] if is_number[index] else _names(text) for index, text in enumerate(truths)]
     shared = [
         len({*map(_normalise, wanted)} & {*map(_normalise, _items(text))}) / max(1, len(wanted))
@@ -156,7 +180,7 @@ def answer_values(table: pa.Table) -> dict[str, Ratio]:
             is_number.astype(float),
         ),
         metric_names.ANSWER_ABSOLUTE_ERROR: (error, is_parsed.astype(float)),
-        metric_names.ANSWER_SQUARED_ERROR: (error**2, is_parsed.astype(float)),
+        metric_names.ANSWER_SQUARED_ERROR: (squared_error, is_parsed.astype(float)),
         metric_names.ANSWER_NAMES: (
             np.array(shared),
             _as_floats([bool(some) for some in true_names]),

@@ -9,7 +9,7 @@ import logging
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.tasks import EVENT_TASKS
 from mmtpp.data.prepared_store import load_store
-from mmtpp.evaluate.answers import evaluate_answers
+from mmtpp.evaluate.answers import evaluate_answers, plan_answers
 from mmtpp.evaluate.check_model import check_model
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.evaluation_scores import EvaluationScores, join_scores
@@ -67,6 +67,9 @@ def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> Ev
         context: The evaluation.
         trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
     """
+    tasks = set(trained_tasks.tasks) if trained_tasks else set()
+    # before the other parts, which take long: the split may have no question
+    answer_plan = plan_answers(context) if "qa" in tasks else None
     scores: list[EvaluationScores] = []
     if trained_tasks is None or trained_tasks.trains_history:
         scores.append(evaluate_likelihoods(context))
@@ -75,11 +78,10 @@ def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> Ev
     if trained_tasks is None:
         logger.info("the model was not fine-tuned to forecast: only likelihoods are scored")
         return join_scores(scores)
-    tasks = set(trained_tasks.tasks)
     if tasks & set(EVENT_TASKS):
         scores.append(evaluate_forecasts(context, trained_tasks))
-    if "qa" in tasks:
-        scores.append(evaluate_answers(context, trained_tasks))
+    if answer_plan is not None:
+        scores.append(evaluate_answers(context, trained_tasks, answer_plan))
     return join_scores(scores)
 
 

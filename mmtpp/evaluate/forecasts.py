@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +23,10 @@ from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import Estimates
 from mmtpp.evaluate.scores.metrics import (
     Estimate,
+    as_json_tree,
     estimate_metrics,
     few_sequences_warning,
+    finite_values,
     metric_differences,
 )
 from mmtpp.evaluate.scores.position_ranges import is_at_position
@@ -203,24 +205,3 @@ def read_histories(settings: SampleSettings, type_codes: Sequence[int]) -> list[
             times = sequence.times[span.first : span.end]
             histories.append(History(sequence.sequence_id, times, types, settings.store.tick))
     return histories
-
-
-def as_json_tree(estimates: Mapping[str, Estimate]) -> dict[str, object]:
-    """Estimates as JSON values; an infinite value becomes None.
-
-    JSON has no infinity, which is the NLL of a baseline that gives an event no probability.
-    """
-    return {
-        name: {key: value if np.isfinite(value) else None for key, value in asdict(part).items()}
-        for name, part in estimates.items()
-    }
-
-
-def finite_values(estimates: Mapping[str, Estimate]) -> dict[str, float]:
-    """Values of the metrics; metrics that are not finite are left out and logged."""
-    infinite = [name for name, part in estimates.items() if not np.isfinite(part.value)]
-    if infinite:
-        logger.warning(
-            "these metrics are not finite and are left out of the result: %s", ", ".join(infinite)
-        )
-    return {name: part.value for name, part in estimates.items() if name not in infinite}

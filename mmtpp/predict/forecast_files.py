@@ -8,11 +8,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmtpp.config.schema import PredictionSection
-from mmtpp.storage.paths import join, write_bytes
+from mmtpp.storage.paths import exists, join, remove_folder, write_bytes
 
 
 def write_forecasts(tables: Iterator[pa.Table], uri: str, prediction: PredictionSection) -> int:
-    """Write forecasts to the files of a folder and return their number."""
+    """Write forecasts to the files of a folder, in place of its present ones.
+
+    Args:
+        tables: The forecasts.
+        uri: Folder of forecasts, which holds nothing else.
+        prediction: Format and size of the files.
+
+    Returns:
+        Number of the forecasts.
+    """
+    if exists(uri):  # otherwise files of an earlier job with more forecasts would stay
+        remove_folder(uri)
     count = 0
     for index, table in enumerate(_in_files(tables, prediction.sequences_per_file)):
         name = f"part-{index:05d}.{prediction.format}"

@@ -12,7 +12,7 @@ _HARMONICS = {DAY_S: (1, 2, 3, 4, 6), WEEK_S: (1, 2, 3), YEAR_S: (1, 2)}
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 WEEK_MINUTES = 7 * 1440
 _FIRST_DAY = 3  # 1970-01-01 was a Thursday
-_OFFSET_STEP_S = 900  # time zones change their offset at whole quarters of an hour
+_OFFSET_STEP_S = 900  # most time zones change their offset at whole quarters of an hour
 # the years that datetime knows, 1 to 9999, without a week at both ends
 _FIRST_DATE_S, _LAST_DATE_S = -62_135_000_000.0, 253_401_000_000.0
 
@@ -76,8 +76,13 @@ def local_times(times_s: FloatArray, time_zone: str) -> FloatArray:
     zone = find_zone(time_zone)
     known_s = np.clip(times_s, _FIRST_DATE_S, _LAST_DATE_S)
     steps, place = np.unique(np.floor(known_s / _OFFSET_STEP_S), return_inverse=True)
-    offsets = [_offset_s(step * _OFFSET_STEP_S, zone) for step in steps.tolist()]
-    return times_s + np.array(offsets)[place]
+    starts = (steps * _OFFSET_STEP_S).tolist()
+    offsets = np.array([_offset_s(start, zone) for start in starts])
+    ends = np.array([_offset_s(start + _OFFSET_STEP_S, zone) for start in starts])
+    local_s = times_s + offsets[place]
+    for index in np.flatnonzero((offsets != ends)[place]).tolist():  # the zone changes in between
+        local_s[index] = times_s[index] + _offset_s(float(np.floor(known_s[index])), zone)
+    return local_s
 
 
 def minutes_of_week(times_s: FloatArray, time_zone: str) -> NDArray[np.int64]:

@@ -7,8 +7,9 @@ independent. Every target counts; a metric that is infinite for one target is in
 Axes: N targets, S sequences, M sums, R resamples, K types.
 """
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,8 @@ from mmtpp.evaluate.scores import metric_names
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, Metric
 from mmtpp.evaluate.scores.position_ranges import POSITION_RANGES, at_position
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
+
+logger = logging.getLogger(__name__)
 
 RESAMPLES = 1000
 CONFIDENCE = 0.95
@@ -42,6 +45,27 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+def as_json_tree(estimates: Mapping[str, Estimate]) -> dict[str, object]:
+    """Estimates as JSON values; an infinite value becomes None.
+
+    JSON has no infinity, which is the NLL of a baseline that gives an event no probability.
+    """
+    return {
+        name: {key: value if np.isfinite(value) else None for key, value in asdict(part).items()}
+        for name, part in estimates.items()
+    }
+
+
+def finite_values(estimates: Mapping[str, Estimate]) -> dict[str, float]:
+    """Values of the metrics; metrics that are not finite are left out and logged."""
+    infinite = [name for name, part in estimates.items() if not np.isfinite(part.value)]
+    if infinite:
+        logger.warning(
+            "these metrics are not finite and are left out of the result: %s", ", ".join(infinite)
+        )
+    return {name: part.value for name, part in estimates.items() if name not in infinite}
 
 
 def few_sequences_warning(num_sequences: int) -> str | None:

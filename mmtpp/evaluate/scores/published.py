@@ -111,13 +111,17 @@ def finetuned_values(
             right.append(None if answer is None else float(answer == true))
         else:
             right.append(None)
-        squares.append(None if number is None or value is None else (value - number) ** 2)
+        squares.append(None if number is None or value is None else _square(value - number))
         shares.append(_share_of_set(wanted, answer) if wanted else None)
     return {
         metric_names.FINETUNED_ACCURACY: _ratio(right),
         FINETUNED_SQUARED_ERROR: _ratio(squares),
         metric_names.FINETUNED_NAMES: _ratio(shares),
     }
+
+
+def _square(error: float) -> float:
+    return error * error  # infinite for a large error, where ** is an OverflowError
 
 
 def _phrase_of(text: str) -> str:

@@ -5,6 +5,7 @@ background and calls the checkpoint complete only then, so a partial one is neve
 """
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -51,11 +52,12 @@ class TrainingProgress:
     def with_validation(self, validation: dict[str, float]) -> "TrainingProgress":
         """The progress after a validation, which may make this step the best one.
 
-        Without a validation label of positive weight, no step is the best.
+        Without a validation label of positive weight, no step is the best; a loss that is not
+        finite makes no step the best.
         """
-        loss = validation.get(BEST_BY)
+        loss = validation.get(BEST_BY, math.nan)
         is_comparable = self.best_step > 0 and self.best_by == BEST_BY
-        if loss is None or (is_comparable and self.best_loss <= loss):
+        if not math.isfinite(loss) or (is_comparable and self.best_loss <= loss):
             return self
         return replace(self, best_step=self.step, best_loss=loss, best_by=BEST_BY)
 

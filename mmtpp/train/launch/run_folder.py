@@ -89,7 +89,8 @@ def _increased_steps(stored_config: RunConfig, config: RunConfig, run_uri: str) 
     """Settings of the number of updates that were increased; empty if none has changed.
 
     Raises:
-        ConfigError: A setting of the number of updates was lowered.
+        ConfigError: A setting of the number of updates was lowered, or is no longer the one that
+            sets it.
     """
     before, now = (
         settings_that_affect(stored_config, Affects.STEPS),
@@ -98,7 +99,15 @@ def _increased_steps(stored_config: RunConfig, config: RunConfig, run_uri: str) 
     changed = {
         key: f"{key} = {before[key]} -> {now[key]}" for key in now if before[key] != now[key]
     }
-    lowered = [text for key, text in changed.items() if not before[key] or now[key] < before[key]]
+    switched = [text for key, text in changed.items() if not (before[key] and now[key])]
+    if switched:
+        raise ConfigError(
+            f"this run sets the number of its updates in another way: {', '.join(switched)}",
+            where=run_uri,
+            cause="training.max_flops replaces training.num_steps, unless it is 0",
+            setting="run.name: choose another, or leave it empty",
+        )
+    lowered = [text for key, text in changed.items() if now[key] < before[key]]
     if lowered:
         raise ConfigError(
             f"a run cannot become shorter than it was started: {', '.join(lowered)}",

@@ -38,6 +38,10 @@ def test_contradictions_are_refused(changes: dict[str, object], message: str):
         ({"source.kind": "danmaku_qa", "split.by": "time"}, "questions are about whole sequences"),
         ({"source.kind": "taxi", "source.taxi.trips": "t.csv"}, "needs source.taxi.zones"),
         ({"source.uri": "/data", "store.uri": "/data/store"}, "is inside source.uri"),
+        ({"source.uri": "/data", "store.uri": "file:///data/store"}, "is inside source.uri"),
+        ({"source.uri": "file:///data/", "store.uri": "/data"}, "is inside source.uri"),
+        ({"source.uri": "/data", "store.uri": "/other/../data/store"}, "is inside source.uri"),
+        ({"source.uri": "s3://b/a/", "store.uri": "s3://b/a/store"}, "is inside source.uri"),
     ],
 )
 def test_contradictions_of_source_split_and_store_are_refused(
@@ -55,3 +59,10 @@ def test_lora_on_random_weights_is_warned_of(
     check_training(with_values(TINY, {"lora.rank": 16, "model.path": path}))
     assert len(caplog.records) == num_warnings
     assert all("lora.rank = 16 adapts a new tiny model" in text for text in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("source", "store"), [("/data", "/data-store"), ("s3://b/data", "gs://b/data/store")]
+)
+def test_a_store_beside_its_source_is_accepted(source: str, store: str):
+    check_prepare(with_values(RunConfig(), {"source.uri": source, "store.uri": store}))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -204,3 +205,25 @@ def test_nothing_but_the_answers_depends_on_the_event_that_is_asked_about(
         codes = (expected.event == target) & (expected.modality == Modality.TIME)
         before = np.arange(len(before)) < np.flatnonzero(codes)[0]
     assert actual.ids[before].tolist() == expected.ids[before].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "year", "month", "day"),
+    [
+        ("America/St_Johns", 2011, 3, 13),  # changes a minute after midnight
+        ("America/Moncton", 2006, 4, 2),
+        ("Asia/Gaza", 2011, 4, 1),
+        ("Africa/Monrovia", 1972, 1, 7),  # from 44 minutes and 30 seconds
+        ("Europe/Berlin", 2024, 3, 31),
+    ],
+)
+def test_local_times_are_right_at_every_second_around_a_change(
+    name: str, year: int, month: int, day: int
+):
+    noon = datetime(year, month, day, 12, tzinfo=UTC).timestamp()
+    times = noon + np.arange(-15 * 3600, 3 * 3600, 7.0) + 0.5
+    clocks = [datetime.fromtimestamp(time, ZoneInfo(name)) for time in times.tolist()]
+    expected = [clock.replace(tzinfo=UTC).timestamp() for clock in clocks]
+    offsets = set(np.round(np.array(expected) - times))
+    assert len(offsets) == 2, "the zone changes on this day"
+    assert local_times(times, name).tolist() == expected

@@ -1,11 +1,14 @@
 """Answers in words: metrics by hand, by the published and by the corrected definitions."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from mmtpp.evaluate.actors.answer_actor import ANSWER_SCHEMA
 from mmtpp.evaluate.answers import answer_estimates
+from mmtpp.evaluate.scores.metrics import as_json_tree, finite_values
 from mmtpp.evaluate.scores.text_metrics import text_scores
 
 
@@ -136,3 +139,14 @@ def test_texts_by_hand():
     # no characters in common, and all of them
     assert text_scores("abc", "xyz")["chrf"] == 0
     assert text_scores("abcdef", "abcdef")["chrf"] == pytest.approx(1)
+
+
+def test_a_huge_written_number_makes_its_error_infinite_and_stops_nothing():
+    count = "波峰数量为"
+    long = "9" * 160
+    estimates = answer_estimates(_table([("12", "1e200"), (f"{count}12", f"{count}{long}")]))
+    assert estimates["qa/mean_squared_error"].value == np.inf
+    assert estimates["qa/finetuned_rmse"].value == np.inf
+    assert "qa/mean_squared_error" not in finite_values(estimates)
+    tree = json.loads(json.dumps(as_json_tree(estimates), allow_nan=False))
+    assert tree["qa/mean_squared_error"]["value"] is None

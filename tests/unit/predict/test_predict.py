@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import PredictionSection
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.predict.forecast_files import write_forecasts
 from mmtpp.predict.next_event import forecast_schema
 from mmtpp.predict.predict import _without_held_out
 
@@ -58,3 +60,12 @@ def test_new_events_need_no_splits_and_none_is_held_out(tmp_path: Path):
     for name in ("train.csv", "test.csv", "README.md"):
         (tmp_path / name).write_text("t\n1\n")
     assert _without_held_out(config_from_tree(tree)).split.by == "given"
+
+
+def test_fewer_forecasts_leave_no_file_of_the_job_before(tmp_path: Path):
+    uri, prediction = str(tmp_path / "forecasts"), PredictionSection(sequences_per_file=10)
+    for num_sequences in (25, 5):
+        tables = iter([pa.table({"sequence_id": list(range(num_sequences))})])
+        assert write_forecasts(tables, uri, prediction) == num_sequences
+    (file,) = (tmp_path / "forecasts").iterdir()
+    assert len(pq.read_table(file)) == 5

@@ -1,5 +1,9 @@
 """Which step of a training is the best one."""
 
+import math
+
+import pytest
+
 from mmtpp.train.checkpoints.checkpoint import TrainingProgress
 
 BEST_BY = "validation/weighted_loss_per_token"
@@ -30,3 +34,9 @@ def test_the_best_of_an_earlier_version_is_not_compared():
 
 def test_without_labels_of_positive_weight_no_step_is_the_best():
     assert _best_step({"validation/loss_per_token": 4.0}) == 0
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_makes_no_step_the_best(loss: float):
+    assert _best_step({BEST_BY: 1.0}, {BEST_BY: loss}, {BEST_BY: 5.0}) == 1
+    assert _best_step({BEST_BY: loss}, {BEST_BY: 5.0}) == 2

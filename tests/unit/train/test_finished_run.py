@@ -67,6 +67,12 @@ def test_it_refuses_other_settings(run_uri: str, tmp_path: Path):
         training_jobs.pretrain(_config(tmp_path, learning_rate=0.5))
 
 
+def test_it_refuses_another_way_to_set_its_updates(run_uri: str, tmp_path: Path):
+    message = r"sets the number of its updates in another way: training\.max_flops = 0\.0 -> 1000"
+    with pytest.raises(ConfigError, match=message):
+        training_jobs.pretrain(_config(tmp_path, max_flops=1e15))
+
+
 def test_a_run_is_claimed_after_its_machines_have_joined(run_uri: str, tmp_path: Path):
     with pytest.raises(ClusterError, match="no machines"):
         training_jobs.pretrain(_config(tmp_path / "new"))
