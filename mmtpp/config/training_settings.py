@@ -17,8 +17,8 @@ from mmtpp.core.representation.tasks import TASKS
 
 
 class LossWeights(Section):
-    """Weights of the modalities in the training loss, at least 0; reported losses are
-    unweighted."""
+    """Weights of the modalities in the training loss, at least 0. Of the reported losses only
+    ``weighted_loss_per_token`` has them."""
 
     time: Annotated[NonNegativeFloat, Affects.RUN] = 1.0
     """Weight of the byte tokens of the interval."""

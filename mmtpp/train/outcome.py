@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 STEP = "step"
-"""Field of every report of a validation or a checkpoint: the updates before it."""
+"""Field of every report with a validation: the updates before it."""
 _BEST_STEP = "best_step"
 _IS_FINISHED = "is_finished"
 

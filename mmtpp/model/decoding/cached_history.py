@@ -39,7 +39,7 @@ class CachedHistory:
 
         Args:
             model: Model in evaluation mode.
-            history: PackedRow with one segment and no branches.
+            history: Batch of one row, with one segment and no branches.
             size: Number of continuations, N.
         """
         cache = DynamicCache()

@@ -128,7 +128,7 @@ class FutureSampler:
         """Sample futures.
 
         Args:
-            history: PackedRow with one segment, no branches and a complete last event.
+            history: Batch of one row, with one segment, no branches and a complete last event.
             num_futures: Number of futures, N.
             horizon: Time after the last event that the futures cover, in the source's unit.
             max_events: Maximum number of events in one future. A future that reaches it may end

@@ -25,9 +25,8 @@ from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsa
 logger = logging.getLogger(__name__)
 
 COMPARE_AFTER = 0.7  # multiple of the timeout after which the ranks are compared
-EXIT_AFTER = (
-    1.2  # multiple of the timeout after which the process ends, if no collective has failed before
-)
+# multiple of the timeout after which the process ends, if no collective has failed before
+EXIT_AFTER = 1.2
 STORE_TIMEOUT = timedelta(seconds=10)
 NUM_FRAMES = 4  # frames of a rank's stack in the report
 
