@@ -141,7 +141,7 @@ def _keep_if_best(
         worker.watchdog.record_position(
             progress.step, Stage.SAVING, "keeping the best", may_take_long=True
         )
-        save_output(worker, best_uri(worker.inputs, progress.step), steps=progress.step)
+        save_output(worker, best_uri(worker.inputs.output_uri, progress.step), steps=progress.step)
     return progress
 
 

@@ -51,7 +51,7 @@ def remove_other_bests(inputs: WorkerInputs, *, kept: int) -> None:
         inputs: What the driver sent.
         kept: Step of the best model.
     """
-    folder, _, name = best_uri(inputs, kept).rpartition("/")
+    folder, _, name = best_uri(inputs.output_uri, kept).rpartition("/")
     prefix = name.removesuffix(f"{kept:06d}")
     names = {info.path.rpartition("/")[0].rpartition("/")[2] for info in list_files(folder, "")}
     for other in sorted(names):

@@ -49,9 +49,14 @@ class WorkerInputs:
     reports_validation: bool
 
 
-def best_uri(inputs: WorkerInputs, step: int) -> str:
-    """Folder of the model with the best validation, which was trained for ``step`` steps."""
-    return f"{inputs.output_uri}-best-{step:06d}"
+def best_uri(output_uri: str, step: int) -> str:
+    """Folder of the model with the best validation, which was trained for ``step`` steps.
+
+    Args:
+        output_uri: Folder of the last model.
+        step: Number of updates, above 0.
+    """
+    return f"{output_uri}-best-{step:06d}"
 
 
 def output_kind(lora: LoraSection) -> str:

@@ -74,18 +74,16 @@ def run_expert_job(
         config,
         _ON_CPU,
         callbacks,
-        record=TrainingRecord(
+        TrainingRecord(
             job=job,
             manifest=store.manifest,
-            output_uri=inputs.output_uri,
+            model=TrainedModel(
+                kind="model",
+                uri=inputs.output_uri,
+                base="",
+                trained_tasks=inputs.trained_tasks,
+            ),
             description=_describe(job, inputs, store_uri=config.store.uri),
-        ),
-        trained_model=lambda _: TrainedModel(
-            kind="model",
-            uri=inputs.output_uri,
-            best_uri="",
-            base="",
-            trained_tasks=inputs.trained_tasks,
         ),
     )
 

@@ -1,6 +1,5 @@
 """A training on the workers, with its settings and its result in MLflow and in the run's folder."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,7 +8,6 @@ from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.manifest import Manifest
 from mmtpp.track.tracked_run import tracked_run
 from mmtpp.train.launch.ray_training import (
-    FinishedTraining,
     TrainerSettings,
     WorkerCall,
     train_on_workers,
@@ -19,12 +17,12 @@ from mmtpp.train.launch.run_result import TrainedModel, record_result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRecord:
-    """What is recorded of a training before it starts.
+    """What is recorded of a training, besides its settings and metrics.
 
     Attributes:
         job: ``pretrain`` or ``finetune``.
         manifest: Manifest of the store.
-        output_uri: Folder for the trained model.
+        model: Model that is trained.
         description: Description of the run, in Markdown.
         tags: Further tags of the run, by name.
         metrics: Metrics at step 0, by name.
@@ -32,7 +30,7 @@ class TrainingRecord:
 
     job: str
     manifest: Manifest
-    output_uri: str
+    model: TrainedModel
     description: str
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -43,9 +41,7 @@ def train_and_record(
     config: RunConfig,
     hardware: Hardware,
     callbacks: list[Any],
-    *,
     record: TrainingRecord,
-    trained_model: Callable[[FinishedTraining], TrainedModel],
 ) -> dict[str, object]:
     """Train on the workers, and record the result.
 
@@ -55,8 +51,7 @@ def train_and_record(
         config: The whole configuration.
         hardware: Device and precision of the workers.
         callbacks: Ray Train callbacks that receive every validation.
-        record: What is recorded before the training.
-        trained_model: Returns the trained model of a finished run.
+        record: What is recorded.
 
     Returns:
         The result that ``pretrain`` describes.
@@ -73,7 +68,7 @@ def train_and_record(
         patience_s=config.run.wait_for_machines_s,
         callbacks=callbacks,
     )
-    tags = {"mmtpp.output_uri": record.output_uri, **record.tags}
+    tags = {"mmtpp.output_uri": record.model.uri, **record.tags}
     with tracked_run(
         config,
         record.manifest,
@@ -88,4 +83,4 @@ def train_and_record(
         run = replace(call.inputs.run, mlflow_run_id=tracker.wait_for_run())
         call = replace(call, inputs=replace(call.inputs, run=run))
         finished = train_on_workers(call, run, settings, tracker)
-        return record_result(tracker, run, finished, trained_model(finished), config.tracking)
+        return record_result(tracker, run, finished, record.model, config.tracking)

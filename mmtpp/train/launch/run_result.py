@@ -11,6 +11,7 @@ from mmtpp.storage.paths import exists, folder_bytes, join, read_bytes, write_by
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.launch.ray_training import FinishedTraining
+from mmtpp.train.worker_inputs import best_uri
 
 RESULT_FILE = "result.json"  # in the run's folder, written last
 
@@ -23,19 +24,17 @@ def load_result(run_uri: str) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedModel:
-    """The model that a run has trained.
+    """The model that a run trains.
 
     Attributes:
         kind: ``model`` or ``adapter``.
         uri: Its folder.
-        best_uri: Folder of the best one on validation, if it is kept as well; else empty.
         base: Model that the adapter adapts; empty for a model.
         trained_tasks: Tasks that it was trained on; None for a model of stage 1.
     """
 
     kind: str
     uri: str
-    best_uri: str
     base: str
     trained_tasks: TrainedTasks | None
 
@@ -60,11 +59,13 @@ def record_result(
         The result that ``pretrain`` describes.
     """
     _track_result(tracker, finished, trained, tracking)
+    best_step = finished.outcome.best_step
+    best = {f"best_{trained.kind}_uri": best_uri(trained.uri, best_step)} if best_step else {}
     result: dict[str, object] = {
         "run_id": tracker.run_id,
         "run_name": run.run_name,
         f"{trained.kind}_uri": trained.uri,
-        **({f"best_{trained.kind}_uri": trained.best_uri} if trained.best_uri else {}),
+        **best,
         "steps": finished.outcome.step,
         "metrics": finished.metrics,
         "tracking_uri": tracking.uri,

@@ -34,7 +34,7 @@ from mmtpp.train.launch.plan_run import (
     plan_training,
     plan_validation,
 )
-from mmtpp.train.launch.ray_training import FinishedTraining, WorkerCall
+from mmtpp.train.launch.ray_training import WorkerCall
 from mmtpp.train.launch.recorded_training import TrainingRecord, train_and_record
 from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run, identify_run
@@ -42,7 +42,7 @@ from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
 from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks
 from mmtpp.train.launch.training_checks import check_locations, load_training_store
 from mmtpp.train.launch.training_hardware import wait_for_hardware
-from mmtpp.train.worker_inputs import WorkerInputs, best_uri, output_kind
+from mmtpp.train.worker_inputs import WorkerInputs, output_kind
 
 logger = logging.getLogger(__name__)
 
@@ -273,17 +273,6 @@ def _train_planned(
         hardware: Device and precision of the workers.
     """
     config = job.config
-
-    def trained_model(finished: FinishedTraining) -> TrainedModel:
-        best_step = finished.outcome.best_step
-        return TrainedModel(
-            kind=output_kind(config.lora),
-            uri=worker_inputs.output_uri,
-            best_uri=best_uri(worker_inputs, best_step) if best_step else "",
-            base=config.model.path if config.lora.rank else "",
-            trained_tasks=worker_inputs.trained_tasks,
-        )
-
     description = describe_training(
         job.name,
         worker_inputs,
@@ -297,10 +286,15 @@ def _train_planned(
         config,
         hardware,
         job.callbacks,
-        record=TrainingRecord(
+        TrainingRecord(
             job=job.name,
             manifest=manifest,
-            output_uri=worker_inputs.output_uri,
+            model=TrainedModel(
+                kind=output_kind(config.lora),
+                uri=worker_inputs.output_uri,
+                base=config.model.path if config.lora.rank else "",
+                trained_tasks=worker_inputs.trained_tasks,
+            ),
             description=description,
             tags={
                 "mmtpp.plan_fingerprint": plan.fingerprint,
@@ -308,5 +302,4 @@ def _train_planned(
             },
             metrics=plan.metrics(),
         ),
-        trained_model=trained_model,
     )
