@@ -280,7 +280,7 @@ class CompressionSection(Section):
         Literal["none", "temporal", "anchored", "relative", "hybrid", "random_drop"], Affects.PLAN
     ] = "temporal"
     """Rule for similar events. ``temporal``: the paper's rule, the interval differs by less than
-    ``delta`` from the previous interval; ``anchored``: from the interval of the last kept event;
+    ``delta`` from the previous interval; ``anchored``: from the interval of the last full event;
     ``relative``: like ``temporal`` for the logarithms of the intervals; ``hybrid``: like
     ``temporal``, and type, frame and text agree; ``random_drop``: a control, events at random;
     ``none``: no event is similar."""

@@ -1,9 +1,9 @@
 """Interval forecasts of an expert on the grid of time codes, on which a language model forecasts.
 
-A step of that grid holds the probability of the intervals with its code. Intervals are whole
-numbers of ticks, so a step has the probability of its ticks, and a step without a tick has none.
+A bin of that grid holds the probability of the intervals with its code. Intervals are whole
+numbers of ticks, so a bin has the probability of its ticks, and a bin without a tick has none.
 
-Axes: N events, G steps of the grid.
+Axes: N events, G bins of the grid.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ def code_forecasts(
 ) -> IntervalForecasts:
     """The distributions of the interval on a grid of time codes.
 
-    The cumulative probability is computed at every eighth edge, and everywhere where the steps are
+    The cumulative probability is computed at every eighth edge, and everywhere where the bins are
     narrower than a tick. Between these edges it is interpolated; within 4 % of an interval the
     density of a log-normal mixture hardly changes.
 
@@ -52,12 +52,12 @@ def code_forecasts(
 def tick_edges(edges: FloatArray, *, tick: float) -> FloatArray:
     """(G + 1,) edges moved down to the middle between two ticks; unchanged without a tick.
 
-    A continuous distribution has the probability of a step's ticks between the moved edges: an
-    interval belongs to its nearest tick. The tick of zero has no step, so no edge is below half a
+    A continuous distribution has the probability of a bin's ticks between the moved edges: an
+    interval belongs to its nearest tick. The tick of zero has no bin, so no edge is below half a
     tick.
 
     Args:
-        edges: (G + 1,) edges of the steps, from 0.
+        edges: (G + 1,) edges of the bins, from 0.
         tick: Tick of the clock; 0 if the times have no tick.
     """
     if not tick:

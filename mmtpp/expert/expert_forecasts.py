@@ -1,6 +1,6 @@
 """Forecasts of an expert: distributions of the next interval and of the next type.
 
-Axes: N events, K types, G steps of a grid, Q quantiles.
+Axes: N events, K types, G bins of a grid, Q quantiles.
 """
 
 import math
@@ -23,7 +23,7 @@ from mmtpp.expert.network import ExpertNetwork
 NUM_QUANTILES = 16
 """Quantiles of the interval over which the distribution of the type is averaged."""
 GRID_FACTOR = 8
-"""Steps of the grid of time codes that are one step of an expert's grid: 4 % wide instead of
+"""Bins of the grid of time codes that are one bin of an expert's grid: 4 % wide instead of
 0.5 %. Densities of true intervals do not depend on the grid."""
 _TINY = 1e-12
 _CELLS_PER_PASS = 2**20  # cumulative probabilities of all components and edges

@@ -133,7 +133,7 @@ def _deltas(report: Report) -> Figure:
 
 
 def _draw(data: DataSet, sections: SampleSections) -> tuple[str, Figure]:
-    """Draw the first events of the sequence of median length, kept and compressed."""
+    """Draw the first events of the sequence of median length, in full and compressed."""
     order = np.argsort([len(sequence) for sequence in data.events], kind="stable")
     chosen = int(order[len(order) // 2])
     times = data.times[chosen][:DRAWN_EVENTS]
@@ -145,7 +145,7 @@ def _draw(data: DataSet, sections: SampleSections) -> tuple[str, Figure]:
     waits = events.intervals * seconds
     wait_unit = typical_unit([float(waits.max(initial=0.0))])
     figure, axes = build_figure(width=11.6, height=3.4)
-    for is_similar, color, label in ((True, GREY, "compressed"), (False, BLUE, "kept")):
+    for is_similar, color, label in ((True, GREY, "compressed"), (False, BLUE, "in full")):
         where = marked.similar == is_similar
         places, heights = times[where] / unit.seconds, waits[where] / wait_unit.seconds
         axes.vlines(places, 0, heights, color=color, linewidth=1.2)

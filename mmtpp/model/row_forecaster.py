@@ -31,7 +31,7 @@ class TimeForecasts:
         event: (Q,) int32, index in the row of the event that the question is about.
         interval: Distributions of the interval.
         greedy: (Q,) the most likely first byte among those of the grid, then the most likely second
-            byte: the middle of their step. The publication decodes the other bytes, too.
+            byte: the middle of their bin. The publication decodes the other bytes, too.
         code_nll: (Q,) nats of all bytes of the true time code; NaN where the truth is unknown.
     """
 
@@ -204,18 +204,18 @@ class RowForecaster:
 def greedy_intervals(
     grid: IntervalGrid, first: FloatArray, mass: NDArray[np.floating]
 ) -> FloatArray:
-    """(Q,) middle of the step of the most likely first byte and, after it, second byte.
+    """(Q,) middle of the bin of the most likely first byte and, after it, second byte.
 
     Args:
-        grid: Grid of G steps: one below the first code, then 256 for each of its first bytes.
+        grid: Grid of G bins: one below the first code, then 256 for each of its first bytes.
         first: (Q, 128) log probabilities of the first byte.
-        mass: (Q, G) probabilities of the steps.
+        mass: (Q, G) probabilities of the bins.
     """
     by_byte = mass[:, 1:].reshape(len(mass), -1, 256)
     byte = first[:, list(grid.first_bytes)].argmax(axis=1)  # its place in the grid
     second = by_byte[np.arange(len(mass)), byte].argmax(axis=1)
-    step = 1 + 256 * byte + second
-    middle = (grid.edges[step] + grid.edges[step + 1]) / 2
+    bins = 1 + 256 * byte + second
+    middle = (grid.edges[bins] + grid.edges[bins + 1]) / 2
     return np.where(first.argmax(axis=1) == 0, 0.0, middle)  # byte 0 begins the code of 0
 
 

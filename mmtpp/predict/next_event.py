@@ -13,8 +13,8 @@ from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template
 from mmtpp.core.seeds import seed_from
-from mmtpp.expert.future_partner import ExpertPartner
 from mmtpp.expert.gated_expert import GatedExpert
+from mmtpp.expert.mixed_expert import MixedExpert
 from mmtpp.model.decoding.generation import GenerationSettings, TextGenerator
 from mmtpp.model.decoding.sampling import Futures, FutureSampler
 from mmtpp.model.folders.record import TrainedTasks
@@ -273,9 +273,9 @@ class NextEventForecaster:
         forecasts = self._forecaster(row, self._loaded.batcher(row))
         interval = forecasts.time.interval if forecasts.time is not None else None
         log_probability = forecasts.type.log_probability if forecasts.type is not None else None
-        if (partner := self._partner(seen, 1)) is not None:
+        if (mixed := self._mixed_expert(seen, 1)) is not None:
             grid = self._settings.grid
-            interval, log_probability = partner.mix_forecasts(interval, log_probability, grid)
+            interval, log_probability = mixed.mix_forecasts(interval, log_probability, grid)
         type_probabilities: dict[str, float] | None = None
         if log_probability is not None:
             type_probabilities = named_probabilities(log_probability[0], trained_tasks)
@@ -295,13 +295,13 @@ class NextEventForecaster:
             futures=self._futures(seen) if prediction.num_futures else None,
         )
 
-    def _partner(self, seen: SeenEvents, num_futures: int) -> ExpertPartner | None:
+    def _mixed_expert(self, seen: SeenEvents, num_futures: int) -> MixedExpert | None:
         """The expert of a mixture, after the last event."""
         if self._gated is None:
             return None
         assert seen.past is not None
         codes = self._settings.trained_tasks.type_codes
-        return ExpertPartner(self._gated, seen.past, codes, num_futures)
+        return MixedExpert(self._gated, seen.past, codes, num_futures)
 
     def _text(self, row: PackedRow, interval: FloatArray) -> str:
         """Write the text of the next event, without an image.
@@ -327,7 +327,7 @@ class NextEventForecaster:
             horizon=prediction.horizon or np.inf,
             max_events=prediction.max_future_events,
             rng=np.random.default_rng(seed_from("futures", self._settings.seed, seen.sequence_id)),
-            partner=self._partner(seen, prediction.num_futures),
+            mixed=self._mixed_expert(seen, prediction.num_futures),
             last_time=last_time,
         )
         return named_futures(futures, futures.types, last_time, self._settings.trained_tasks)

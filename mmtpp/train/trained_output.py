@@ -33,12 +33,12 @@ def save_output(worker: Worker, uri: str, *, steps: int) -> None:
             model,
             worker.vocabulary,
             Path(folder),
-            base=worker.origin.model.path,
+            base=worker.provenance.model.path,
             parameters=parameters,
             companions=worker.companions,
         )
-        write_template(worker.origin.sections, Path(folder), worker.origin.trained_tasks)
-        write_card(worker.origin, Path(folder), steps=steps)
+        write_template(worker.provenance.sections, Path(folder), worker.provenance.trained_tasks)
+        write_card(worker.provenance, Path(folder), steps=steps)
         copy_folder(folder, uri)
 
 

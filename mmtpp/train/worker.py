@@ -24,7 +24,7 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.batch import Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter, peak_flops
-from mmtpp.model.folders.card import CardBackbone, ModelOrigin
+from mmtpp.model.folders.card import CardBackbone, ModelProvenance
 from mmtpp.model.folders.companions import read_companions
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.parameters.lora import trainable_parameters
@@ -58,7 +58,7 @@ class Worker:
     Attributes:
         inputs: What the driver sent.
         training: Settings of the training loop.
-        origin: Settings that the folder of the trained model records.
+        provenance: Settings that the folder of the trained model records.
         rank: Rank of this worker.
         num_ranks: Number of ranks in the group.
         vocabulary: Vocabulary of store and model.
@@ -79,7 +79,7 @@ class Worker:
 
     inputs: WorkerInputs
     training: TrainingSection
-    origin: ModelOrigin
+    provenance: ModelProvenance
     rank: int
     num_ranks: int
     vocabulary: Vocabulary
@@ -169,7 +169,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     return Worker(
         inputs=inputs,
         training=training,
-        origin=_build_origin(config, inputs.trained_tasks, model),
+        provenance=_build_provenance(config, inputs.trained_tasks, model),
         rank=group.rank,
         num_ranks=group.num_ranks,
         vocabulary=vocabulary,
@@ -188,11 +188,11 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     )
 
 
-def _build_origin(
+def _build_provenance(
     config: RunConfig, trained_tasks: TrainedTasks | None, model: EventModel
-) -> ModelOrigin:
+) -> ModelProvenance:
     family, head = model.family, model.head
-    return ModelOrigin(
+    return ModelProvenance(
         sections=config.sample_sections,
         model=config.model,
         lora=config.lora,

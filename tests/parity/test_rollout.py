@@ -152,8 +152,8 @@ def test_futures_end_at_the_horizon_or_at_the_maximum_number_of_events():
     assert some.max() <= grid.edges[-1]
 
 
-class _Partner:
-    """A partner that replaces the interval of the first future and keeps the types."""
+class _MixedModel:
+    """A mixed model that replaces the interval of the first future and keeps the types."""
 
     def __init__(self) -> None:
         self.events: list[tuple[np.ndarray, np.ndarray]] = []
@@ -170,7 +170,7 @@ class _Partner:
         self.events.append((intervals, type_codes))
 
 
-def test_the_model_continues_with_the_intervals_of_its_partner():
+def test_the_model_continues_with_the_intervals_of_the_mixed_model():
     model = EventModel(tiny_backbone(VOCABULARY))
     settings = TemplateSettings("dense", "none", image_tokens=CELLS, time_bytes=2)
     template = Template(IDS, settings, has_questions=True)
@@ -184,17 +184,17 @@ def test_the_model_continues_with_the_intervals_of_its_partner():
     before = row_alone(
         row_of([laid]), path_of(laid, int(laid.questions.at[0]))[: -1 - len(template.layout.turn)]
     )
-    partner = _Partner()
+    mixed = _MixedModel()
     futures = FutureSampler(model, template, CODES, TYPE_IDS, grid, joint=True)(
         batcher(VOCABULARY)(before),
         num_futures=2,
         horizon=1e9,
         max_events=3,
         rng=np.random.default_rng(0),
-        partner=partner,
+        mixed=mixed,
     )
     assert futures.intervals[0].tolist() == [0.7] * 3
-    assert np.stack([types for _, types in partner.events], axis=1).tolist() == (
+    assert np.stack([types for _, types in mixed.events], axis=1).tolist() == (
         futures.types.tolist()
     )
     assert np.isnan(futures.nll).all()

@@ -1,9 +1,9 @@
 """Distributions of the next interval, computed from the probabilities of its first two bytes.
 
-Two bytes hold the sign, the exponent and seven bits of the mantissa. They make a grid of 128 steps
-per octave, so a step is at most 0.8 % wide. Within a step the probability is uniform.
+Two bytes hold the sign, the exponent and seven bits of the mantissa. They make a grid of 128 bins
+per octave, so a bin is at most 0.8 % wide. Within a bin the probability is uniform.
 
-Axes: B targets, S expanded first bytes, G steps of the grid.
+Axes: B targets, S expanded first bytes, G bins of the grid.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from mmtpp.core.representation.timecode import bin_edges, encode_intervals
 from mmtpp.core.times.clock import round_to_ticks
 
-_EDGE_TOLERANCE = 1e-6  # ticks; an interval this close to an edge may belong to either step
+_EDGE_TOLERANCE = 1e-6  # ticks; an interval this close to an edge may belong to either bin
 MAX_FIRST_BYTE = 0x7E  # intervals below 1.7e38; the next first byte includes infinity
 FloatArray = NDArray[np.float64]
 
@@ -44,12 +44,12 @@ class IntervalRange:
 
 @dataclass(frozen=True, slots=True)
 class IntervalGrid:
-    """The steps of a forecast: the bins of all time codes in the range of training intervals.
+    """The bins of a forecast: those of all time codes in the range of training intervals.
 
     Attributes:
         first_bytes: First bytes of the time codes that are expanded, consecutive, above 0. Codes
             that begin with 0 are intervals of zero.
-        edges: (G + 1,) edges of the steps, from 0, in the source's time unit. The first step lies
+        edges: (G + 1,) edges of the bins, from 0, in the source's time unit. The first bin lies
             below the first code and is empty.
         num_bytes: Number of bytes of a time code.
     """
@@ -76,33 +76,33 @@ class IntervalGrid:
         codes = np.zeros((256 * len(first) + 1, num_bytes), dtype=np.uint8)
         codes[:-1, 0] = np.repeat(first, 256)
         codes[:-1, 1] = np.tile(np.arange(256), len(first))
-        codes[-1, 0] = highest + 1  # the low edge of this code is the high edge of the last step
+        codes[-1, 0] = highest + 1  # the low edge of this code is the high edge of the last bin
         low, _ = bin_edges(codes)
         return cls(tuple(first.tolist()), np.append(0.0, low), num_bytes)
 
     @property
     def widths(self) -> FloatArray:
-        """(G,) widths of the steps."""
+        """(G,) widths of the bins."""
         return np.diff(self.edges)
 
     def coarsened(self, factor: int) -> "IntervalGrid":
-        """The grid of ``factor`` times wider steps, for distributions in continuous time only."""
+        """The grid of ``factor`` times wider bins, for distributions in continuous time only."""
         edges = np.append(self.edges[0], self.edges[1::factor])
         return replace(self, edges=np.unique(np.append(edges, self.edges[-1])))
 
-    def step_at(self, intervals: FloatArray) -> NDArray[np.int64]:
-        """(B,) the step whose edges enclose the interval; the nearest step outside the grid."""
-        step = np.searchsorted(self.edges, intervals, side="right") - 1
-        return np.clip(step, 0, len(self.edges) - 2)
+    def bin_at(self, intervals: FloatArray) -> NDArray[np.int64]:
+        """(B,) the bin whose edges enclose the interval; the nearest bin outside the grid."""
+        bins = np.searchsorted(self.edges, intervals, side="right") - 1
+        return np.clip(bins, 0, len(self.edges) - 2)
 
-    def step_of_code(self, intervals: FloatArray) -> NDArray[np.int64]:
-        """(B,) the step of the interval's own code; -1 outside the grid.
+    def bin_of_code(self, intervals: FloatArray) -> NDArray[np.int64]:
+        """(B,) the bin of the interval's own code; -1 outside the grid.
 
         The code of an interval on an edge is one of the two neighbours.
         """
         codes = encode_intervals(intervals, num_bytes=self.num_bytes).astype(np.int64)
-        step = (codes[:, 0] - self.first_bytes[0]) * 256 + codes[:, 1] + 1
-        return np.where((step >= 1) & (step < len(self.edges) - 1), step, -1)
+        bins = (codes[:, 0] - self.first_bytes[0]) * 256 + codes[:, 1] + 1
+        return np.where((bins >= 1) & (bins < len(self.edges) - 1), bins, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,12 @@ class IntervalForecasts:
     """Distributions of the interval until the next event, in the source's time unit.
 
     Attributes:
-        grid: Steps of the distributions.
+        grid: Bins of the distributions.
         zero: (B,) probability that the next event is simultaneous.
-        mass: (B, G) probability of the steps; with ``zero`` it sums to 1.
+        mass: (B, G) probability of the bins; with ``zero`` it sums to 1.
         outside: (B,) probability that the model gave to intervals outside the grid, which the other
             probabilities leave out.
-        is_smooth: True if a step holds the probability of all values between its edges, as in a
+        is_smooth: True if a bin holds the probability of all values between its edges, as in a
             process in continuous time; False if it holds the probability of the intervals with its
             code.
     """
@@ -168,7 +168,7 @@ class IntervalForecasts:
 
     @property
     def edges(self) -> FloatArray:
-        """(G + 1,) edges of the steps."""
+        """(G + 1,) edges of the bins."""
         return self.grid.edges
 
     def __len__(self) -> int:
@@ -187,32 +187,32 @@ class IntervalForecasts:
         last = self.mass.shape[1] - 1
         values = np.empty((len(self), len(levels)))
         for column, level in enumerate(levels):
-            step = np.minimum((cdf[:, 1:] < level).sum(axis=1), last)
+            bins = np.minimum((cdf[:, 1:] < level).sum(axis=1), last)
             rows = np.arange(len(self))
-            inside = level - cdf[rows, step]
+            inside = level - cdf[rows, bins]
             share = np.divide(
-                inside, self.mass[rows, step], out=np.zeros(len(self)), where=inside > 0
+                inside, self.mass[rows, bins], out=np.zeros(len(self)), where=inside > 0
             )
-            width = self.edges[step + 1] - self.edges[step]
-            values[:, column] = self.edges[step] + np.minimum(share, 1) * width
+            width = self.edges[bins + 1] - self.edges[bins]
+            values[:, column] = self.edges[bins] + np.minimum(share, 1) * width
             values[level <= self.zero, column] = 0.0
         return values
 
     def cdf(self, intervals: ArrayLike) -> FloatArray:
         """(B,) probability of at most this interval, one interval per target."""
         values = np.asarray(intervals, dtype=np.float64)
-        step, share = self._locate(values)
+        bins, share = self._locate(values)
         rows = np.arange(len(self))
-        probability = self._cdf_at_edges()[rows, step] + share * self.mass[rows, step]
+        probability = self._cdf_at_edges()[rows, bins] + share * self.mass[rows, bins]
         return np.where(values < 0, 0.0, np.minimum(probability, 1.0))
 
     def survival(self, intervals: ArrayLike) -> FloatArray:
         """(B,) probability of a longer interval, exact even where it is tiny."""
         values = np.asarray(intervals, dtype=np.float64)
-        step, share = self._locate(values)
+        bins, share = self._locate(values)
         rows = np.arange(len(self))
         probability = (
-            self._survival_at_edges()[rows, step + 1] + (1 - share) * self.mass[rows, step]
+            self._survival_at_edges()[rows, bins + 1] + (1 - share) * self.mass[rows, bins]
         )
         return np.where(values < 0, 1.0, probability)
 
@@ -239,31 +239,31 @@ class IntervalForecasts:
         low, high = values - tick / 2, values + tick / 2
         rows = np.arange(len(self))
         if self.is_smooth:
-            step = self.grid.step_at(values)
-            fine = self.mass[rows, step] / self.grid.widths[step] * tick
+            bins = self.grid.bin_at(values)
+            fine = self.mass[rows, bins] / self.grid.widths[bins] * tick
             # differences of the smaller tail probabilities are exact
             below = self.cdf(high) - np.where(low > 0, self.cdf(low), 0.0)
             above = np.where(low > 0, self.survival(low), 1.0) - self.survival(high)
             coarse = np.where(self.cdf(low) < 0.5, below, above)
         else:
-            step = self.grid.step_of_code(values)
-            num_ticks = self._num_ticks(step, tick)
-            fine = self.mass[rows, step] / np.maximum(num_ticks, 1)
-            nearest = np.rint((self.edges[1:] + self.edges[:-1]) / 2 / tick)  # tick of each step
+            bins = self.grid.bin_of_code(values)
+            num_ticks = self._num_ticks(bins, tick)
+            fine = self.mass[rows, bins] / np.maximum(num_ticks, 1)
+            nearest = np.rint((self.edges[1:] + self.edges[:-1]) / 2 / tick)  # tick of each bin
             wanted = np.rint(values / tick)
             start, end = (np.searchsorted(nearest, wanted, side=side) for side in ("left", "right"))
-            coarse = self._sum_of_steps(start, end) + np.where(values == 0, self.zero, 0.0)
-        is_fine = (values > 0) & (step >= 0) & (tick < self.grid.widths[step])
+            coarse = self._sum_of_bins(start, end) + np.where(values == 0, self.zero, 0.0)
+        is_fine = (values > 0) & (bins >= 0) & (tick < self.grid.widths[bins])
         densities = np.where(is_fine, fine, coarse) / tick
         return np.where((low < self.edges[-1]) & (values >= 0), densities, 0.0)
 
     def _density_of_positive(self, values: FloatArray) -> FloatArray:
         """(B,) density of positive intervals, conditional on being positive; NaN at 0."""
-        step_of = self.grid.step_at if self.is_smooth else self.grid.step_of_code
-        step, rows = step_of(values), np.arange(len(self))
+        bin_of = self.grid.bin_at if self.is_smooth else self.grid.bin_of_code
+        bins, rows = bin_of(values), np.arange(len(self))
         positive = np.maximum(1 - self.zero, np.finfo(np.float64).tiny)
-        densities = self.mass[rows, step] / self.grid.widths[step] / positive
-        is_inside = (values < self.edges[-1]) if self.is_smooth else (step >= 0)
+        densities = self.mass[rows, bins] / self.grid.widths[bins] / positive
+        is_inside = (values < self.edges[-1]) if self.is_smooth else (bins >= 0)
         return np.where(values == 0, np.nan, np.where(is_inside & (values > 0), densities, 0.0))
 
     def nll(self, intervals: ArrayLike, *, tick: float) -> FloatArray:
@@ -277,8 +277,8 @@ class IntervalForecasts:
     def hazard(self, intervals: ArrayLike) -> FloatArray:
         """(B,) density over survival: the intensity of the process this long after an event."""
         values = np.asarray(intervals, dtype=np.float64)
-        step, survival = self.grid.step_at(values), self.survival(values)
-        density = self.mass[np.arange(len(self)), step] / self.grid.widths[step]
+        bins, survival = self.grid.bin_at(values), self.survival(values)
+        density = self.mass[np.arange(len(self)), bins] / self.grid.widths[bins]
         return np.divide(density, survival, out=np.full(len(self), np.inf), where=survival > 0)
 
     def crps(self, intervals: ArrayLike) -> FloatArray:
@@ -316,23 +316,23 @@ class IntervalForecasts:
         return survival
 
     def _locate(self, values: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
-        """(B,) the step of each value, and the share of the step below the value."""
-        step = self.grid.step_at(values)
-        share = (values - self.edges[step]) / self.grid.widths[step]
-        return step, np.clip(share, 0.0, 1.0)
+        """(B,) the bin of each value, and the share of the bin below the value."""
+        bins = self.grid.bin_at(values)
+        share = (values - self.edges[bins]) / self.grid.widths[bins]
+        return bins, np.clip(share, 0.0, 1.0)
 
-    def _sum_of_steps(self, start: NDArray[np.integer], end: NDArray[np.integer]) -> FloatArray:
-        """(B,) probability of the steps from ``start`` to before ``end``."""
+    def _sum_of_bins(self, start: NDArray[np.integer], end: NDArray[np.integer]) -> FloatArray:
+        """(B,) probability of the bins from ``start`` to before ``end``."""
         rows = np.arange(len(self))
         below, above = self._cdf_at_edges(), self._survival_at_edges()
         from_below = below[rows, end] - below[rows, start]
         return np.where(below[rows, start] < 0.5, from_below, above[rows, start] - above[rows, end])
 
-    def _num_ticks(self, step: NDArray[np.int64], tick: float) -> NDArray[np.int64]:
-        """(B,) number of whole ticks with the code of each step."""
-        inside = np.maximum(step, 1)
+    def _num_ticks(self, bins: NDArray[np.int64], tick: float) -> NDArray[np.int64]:
+        """(B,) number of whole ticks with the code of each bin."""
+        inside = np.maximum(bins, 1)
         first = np.ceil(self.edges[inside] / tick - _EDGE_TOLERANCE)
         last = np.floor(self.edges[inside + 1] / tick + _EDGE_TOLERANCE)
-        first += self.grid.step_of_code(first * tick) != inside
-        last -= self.grid.step_of_code(last * tick) != inside
+        first += self.grid.bin_of_code(first * tick) != inside
+        last -= self.grid.bin_of_code(last * tick) != inside
         return (last - first + 1).astype(np.int64)

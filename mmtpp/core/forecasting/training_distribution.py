@@ -1,6 +1,6 @@
 """The training distribution of intervals and types, without any history.
 
-A histogram with 128 steps per octave has more steps than a small training set has intervals. So the
+A histogram with 128 bins per octave has more bins than a small training set has intervals. So the
 distribution of the positive intervals is a mixture of
 
 - the histogram itself, which keeps the intervals that a source repeats exactly (whole minutes);
@@ -12,7 +12,7 @@ pseudo-interval for the log-uniform part. This objective is concave, and expecta
 finds the weights. Likelihoods are defined for ticks of the clock, as in
 ``IntervalForecasts.density``.
 
-Axes: N events, G steps of the grid, S steps that training intervals have, C components, K types.
+Axes: N events, G bins of the grid, S bins that training intervals have, C components, K types.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, Interva
 FloatArray = NDArray[np.float64]
 WIDTHS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)  # standard deviations, in nats
 ITERATIONS = 300  # steps of expectation maximisation
-ON_EDGE = 1e-6  # ticks; a tick this close to an edge may have the code of the step on either side
-ROWS = 256  # number of steps whose kernels are in memory at once
+ON_EDGE = 1e-6  # ticks; a tick this close to an edge may have the code of the bin on either side
+ROWS = 256  # number of bins whose kernels are in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class TrainingDistribution:
 
     Attributes:
         zero: Probability of an interval of zero.
-        mass: (G,) probability of each step of the grid.
+        mass: (G,) probability of each bin of the grid.
         type_logs: (K,) log-probabilities of the types.
     """
 
@@ -110,42 +110,42 @@ def interval_mass(positive: FloatArray, grid: IntervalGrid, *, tick: float) -> F
         tick: Tick of the clock, in the source's unit; 0 where the times have none.
 
     Returns:
-        (G,) probability of each step; the sum is 1.
+        (G,) probability of each bin; the sum is 1.
     """
     bounds = np.log(_tick_bounds(grid, tick))
     uniform = np.diff(bounds) / (bounds[-1] - bounds[0])
     if not len(positive):
         return uniform
     ticks = np.maximum(np.rint(positive / tick), 1) * tick if tick else positive
-    coded = grid.step_of_code(ticks)
-    all_steps = np.where(coded < 0, grid.step_at(ticks), coded)  # rounding may leave the grid
-    by_step = np.bincount(all_steps, minlength=len(uniform)).astype(np.float64)
-    steps = np.flatnonzero(by_step)
-    counts = by_step[steps]
-    centres = np.bincount(all_steps, np.log(ticks), len(uniform))[steps] / counts
+    coded = grid.bin_of_code(ticks)
+    all_bins = np.where(coded < 0, grid.bin_at(ticks), coded)  # rounding may leave the grid
+    by_bin = np.bincount(all_bins, minlength=len(uniform)).astype(np.float64)
+    bins = np.flatnonzero(by_bin)
+    counts = by_bin[bins]
+    centres = np.bincount(all_bins, np.log(ticks), len(uniform))[bins] / counts
     left = max(1, len(positive) - 1)
-    masses = [uniform, by_step / len(positive)]
-    likelihoods = [uniform[steps], (counts - 1) / left]
+    masses = [uniform, by_bin / len(positive)]
+    likelihoods = [uniform[bins], (counts - 1) / left]
     for width in WIDTHS:
-        mass, itself = _kernel_mass(centres, counts, steps, bounds, width)
+        mass, itself = _kernel_mass(centres, counts, bins, bounds, width)
         masses.append(mass)
-        likelihoods.append((mass[steps] * len(positive) - itself).clip(min=0) / left)
+        likelihoods.append((mass[bins] * len(positive) - itself).clip(min=0) / left)
     weights = _mixture_weights(np.stack(likelihoods, axis=1), counts)
     return weights @ np.stack(masses)
 
 
 def _tick_bounds(grid: IntervalGrid, tick: float) -> FloatArray:
-    """(G + 1,) bounds of the steps, half-way between ticks of the clock.
+    """(G + 1,) bounds of the bins, half-way between ticks of the clock.
 
-    A step contains the whole cells of the ticks that have its code, so a step with two ticks gets
-    twice the probability of a step with one tick, and a step without ticks is empty. Without a
-    clock the bounds are the edges of the steps.
+    A bin contains the whole cells of the ticks that have its code, so a bin with two ticks gets
+    twice the probability of a bin with one tick, and a bin without ticks is empty. Without a
+    clock the bounds are the edges of the bins.
     """
     if not tick:
         return np.maximum(grid.edges, grid.edges[1] / 2)
     last = np.floor(grid.edges[1:] / tick + ON_EDGE)
     on_edge = np.abs(last - grid.edges[1:] / tick) <= ON_EDGE
-    codes = grid.step_of_code(last * tick)
+    codes = grid.bin_of_code(last * tick)
     last -= on_edge & (codes != np.arange(len(last)))
     start = max(tick, grid.edges[1]) / 2
     return np.maximum(np.append(start, (last + 0.5) * tick), start)
@@ -154,7 +154,7 @@ def _tick_bounds(grid: IntervalGrid, tick: float) -> FloatArray:
 def _kernel_mass(
     centres: FloatArray,
     counts: FloatArray,
-    steps: NDArray[np.int64],
+    bins: NDArray[np.int64],
     bounds: FloatArray,
     width: float,
 ) -> tuple[FloatArray, FloatArray]:
@@ -163,13 +163,13 @@ def _kernel_mass(
     Args:
         centres: (S,) logarithms of intervals.
         counts: (S,) number of intervals at each centre.
-        steps: (S,) index of the step of each centre.
-        bounds: (G + 1,) logarithms of the steps' bounds.
+        bins: (S,) index of the bin of each centre.
+        bounds: (G + 1,) logarithms of the bins' bounds.
         width: Standard deviation of the kernel, in nats.
 
     Returns:
-        mass: (G,) probability of each step.
-        itself: (S,) probability that the kernel of an interval gives to the interval's step.
+        mass: (G,) probability of each bin.
+        itself: (S,) probability that the kernel of an interval gives to the interval's bin.
     """
     total, itself = np.zeros(len(bounds) - 1), np.empty(len(centres))
     for start in range(0, len(centres), ROWS):
@@ -177,7 +177,7 @@ def _kernel_mass(
         cdf = ndtr((bounds - centres[rows, None]) / width)
         mass = np.diff(cdf, axis=1) / (cdf[:, -1:] - cdf[:, :1])
         total += counts[rows] @ mass
-        itself[rows] = np.take_along_axis(mass, steps[rows, None], axis=1)[:, 0]
+        itself[rows] = np.take_along_axis(mass, bins[rows, None], axis=1)[:, 0]
     return total / counts.sum(), itself
 
 
@@ -185,7 +185,7 @@ def _mixture_weights(likelihoods: FloatArray, counts: FloatArray) -> FloatArray:
     """(C,) weights of the components, by expectation maximisation; the sum is 1.
 
     Args:
-        likelihoods: (S, C) probability of an interval of each step under each component fitted to
+        likelihoods: (S, C) probability of an interval of each bin under each component fitted to
             the other intervals; above 0 for component 0, which gets one pseudo-interval.
         counts: (S,) number of intervals.
     """

@@ -15,7 +15,7 @@ The fit includes, for every type, half a pseudo-event that the background caused
 pseudo-event that caused nothing, so that short training sets give finite forecasts.
 
 Axes: E events of a sequence, N target events of a fit, C columns, K types, S sources, D decays,
-G steps of the grid.
+G bins of the grid.
 
 Sources: Ozaki 1979 for the likelihood; Cover 1984, "An algorithm for maximizing expected log
 investment return", for the distance from the maximum. The PyPI package named `tick` (0.8.0.2)

@@ -91,12 +91,12 @@ def _none(events: Events, _: Compression) -> NDArray[np.bool_]:
 
 def _temporal(events: Events, compression: Compression) -> NDArray[np.bool_]:
     """The interval differs by less than delta from the interval of the previous event, marked or
-    not. Runs are unbounded: a slow drift of the intervals is never kept."""
+    not. Runs are unbounded: a slow drift of the intervals never ends one."""
     return np.abs(np.diff(events.intervals)) < compression.delta
 
 
 def _anchored(events: Events, compression: Compression) -> NDArray[np.bool_]:
-    """The interval differs by less than delta from the interval of the last kept event, so a run
+    """The interval differs by less than delta from the interval of the last full event, so a run
     never drifts further than delta."""
     delta = compression.delta
     intervals: list[float] = events.intervals.tolist()

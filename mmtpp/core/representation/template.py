@@ -265,7 +265,7 @@ class Template:
         """Write a window of events.
 
         Args:
-            events: E events of the window; its first kept event shows its image.
+            events: E events of the window; its first full event shows its image.
 
         Returns:
             ``len(prefix) + sum(costs)`` tokens. The prefix is masked.

@@ -1,4 +1,4 @@
-"""The expert's share in the forecasts of rows, for a mixture with a language model.
+"""The expert's forecasts of rows, for a mixture with a language model.
 
 Axes: Q forecast events of a row, K types.
 """
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.data.store.store_settings import StoreSettings
-from mmtpp.evaluate.expert_share import ExpertShare
+from mmtpp.evaluate.gated_forecasts import GatedForecasts
 from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.gated_expert import GatedExpert
@@ -41,8 +41,8 @@ class ExpertScorer:
         self._past = StoredPast(gated.expert, gated.type_codes, store)
         self._codes, self._grid = type_codes, grid
 
-    def __call__(self, sample: AssembledRow) -> ExpertShare:
-        """The expert's share in the forecasts of all events with questions, in their order."""
+    def __call__(self, sample: AssembledRow) -> GatedForecasts:
+        """The expert's forecasts of all events with questions, in their order."""
         row = sample.row
         assert row.questions is not None
         events = np.unique(row.questions.event)
@@ -51,7 +51,7 @@ class ExpertScorer:
         true = sample.event_values("interval")[events]
         given = torch.from_numpy(true.astype(np.float32))
         coarse = forecasts.interval_forecasts(self._grid.coarsened(GRID_FACTOR))
-        return ExpertShare(
+        return GatedForecasts(
             gate=self._gated.gate,
             intervals=code_forecasts(forecasts, self._grid, tick=tick),
             likelihoods=forecasts.interval_likelihoods(given),

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.seeds import seed_from
-from mmtpp.expert.future_partner import ExpertPartner
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
+from mmtpp.expert.mixed_expert import MixedExpert
 from mmtpp.expert.stored_past import StoredPast
 from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.inference.event_places import positioned_events
@@ -87,20 +87,20 @@ class FutureActor(ModelActor):
             horizon=settings.horizon,
             max_events=settings.max_events,
             rng=np.random.default_rng(seed_from("horizon", settings.seed, name, origin)),
-            partner=self._partner(sample),
+            mixed=self._mixed_expert(sample),
             last_time=float(sample.event_values("time")[-1]),
         )
         rows = future_rows(futures, None, name, origin)
         return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
 
-    def _partner(self, sample: AssembledRow) -> ExpertPartner | None:
+    def _mixed_expert(self, sample: AssembledRow) -> MixedExpert | None:
         """The expert of a mixture, after the last event of the sample."""
         if self._gated is None:
             return None
         settings = self._settings
         [origin] = positioned_events(sample, np.array([len(sample.row.event_type)]))
         past = self._past.past(origin)
-        return ExpertPartner(self._gated, past, settings.type_codes, settings.num_futures)
+        return MixedExpert(self._gated, past, settings.type_codes, settings.num_futures)
 
 
 def future_rows(

@@ -6,7 +6,7 @@
     hawkes     a Hawkes process: every event raises the rate of every type, and the excitation
                decays as a sum of exponentials
 
-Axes: E events of a sequence, K types, G steps of the grid.
+Axes: E events of a sequence, K types, G bins of the grid.
 """
 
 import logging
@@ -25,7 +25,7 @@ from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_c
 
 logger = logging.getLogger(__name__)
 
-FINE = 64  # the smallest step of the grid is at most a tick divided by this number
+FINE = 64  # the smallest bin of the grid is at most a tick divided by this number
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Baselines:
         known = interval_range_of(train, tick=tick)
         ranges = [span for span in (known, test) if span]
         smallest = min((span.smallest for span in ranges), default=tick or 1.0)
-        # a process in continuous time also needs fine steps within the first half tick
+        # a process in continuous time also needs fine bins within the first half tick
         smallest = min(smallest, tick / FINE) if tick else smallest
         largest = max((span.largest for span in ranges), default=tick or 1.0)
         grid = IntervalRange(smallest, largest, tick).grid(num_bytes=2)

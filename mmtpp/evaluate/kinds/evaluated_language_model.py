@@ -17,8 +17,8 @@ from mmtpp.evaluate.actors.forecast_actor import TargetScorer, TargetScorerSetti
 from mmtpp.evaluate.actors.horizon_actor import FutureActor, FutureActorSettings
 from mmtpp.evaluate.actors.written_texts import GenerationTargets
 from mmtpp.evaluate.example import Example
-from mmtpp.evaluate.examples import read_examples
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
+from mmtpp.evaluate.read_examples import read_examples
 from mmtpp.inference.model_actor import ModelActorSettings
 
 

@@ -76,7 +76,7 @@ def draw_timeline(
 ) -> Markup:
     """Draw the events of an example on a time line.
 
-    Kept events are large, compressed events small. Attention is below.
+    Full events are large, compressed events small. Attention is below.
 
     Args:
         example: The example.
@@ -132,7 +132,7 @@ def _details(
     example: Example, index: int, kind: str, forecast: TargetForecast | None, times: TimeScale
 ) -> list[str]:
     """Lines of text about an event."""
-    state = "compressed into a similar event" if example.similar[index] else "kept"
+    state = "compressed into a similar event" if example.similar[index] else "in full"
     weight = float(example.attention[index])
     if np.isfinite(weight):
         state += f"; {weight:.1%} of the last question's attention"

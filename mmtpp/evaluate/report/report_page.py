@@ -189,9 +189,9 @@ def _target_row(
 
 
 def _attention(example: Example) -> dict[str, float] | None:
-    """Attention on compressed and on kept events, and the share of compressed events.
+    """Attention on compressed and on full events, and the share of compressed events.
 
-    None where all events before the last one are compressed, or all are kept.
+    None where all events before the last one are compressed, or none is.
     """
     known = np.isfinite(example.attention)
     similar = example.similar[known]
@@ -201,6 +201,6 @@ def _attention(example: Example) -> dict[str, float] | None:
     return {
         "events": float(similar.mean()),
         "similar": float(weights[similar].sum()),
-        "kept": float(weights[~similar].sum()),
+        "full": float(weights[~similar].sum()),
         "elsewhere": example.attention_elsewhere,
     }

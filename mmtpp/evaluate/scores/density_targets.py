@@ -10,7 +10,7 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.evaluate.scores.targets import time_columns, type_columns
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 
-_TARGETS_PER_PASS = 512  # each needs one number for every step of the grid and every component
+_TARGETS_PER_PASS = 512  # each needs one number for every bin of the grid and every component
 
 
 def density_columns(

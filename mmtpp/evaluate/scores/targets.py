@@ -6,7 +6,7 @@ import pyarrow as pa
 from mmtpp.core.forecasting.gate import IntervalLikelihoods
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts
 from mmtpp.core.representation.timecode import bin_edges, encode_intervals
-from mmtpp.evaluate.expert_share import ExpertShare
+from mmtpp.evaluate.gated_forecasts import GatedForecasts
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.model.row_forecaster import RowForecasts, TimeForecasts
@@ -61,7 +61,7 @@ def target_table(
     *,
     tick: float,
     num_bytes: int,
-    expert: ExpertShare | None = None,
+    expert: GatedForecasts | None = None,
 ) -> pa.Table:
     """Combine the forecasts of a row with the true events.
 
@@ -149,7 +149,7 @@ def _time_forecast_columns(
 def _mixed_time_columns(
     nll: np.ndarray,
     forecasts: TimeForecasts,
-    expert: ExpertShare,
+    expert: GatedForecasts,
     true: np.ndarray,
     *,
     tick: float,
@@ -162,7 +162,9 @@ def _mixed_time_columns(
     }
 
 
-def _type_forecasts(forecasts: RowForecasts, expert: ExpertShare | None) -> dict[str, np.ndarray]:
+def _type_forecasts(
+    forecasts: RowForecasts, expert: GatedForecasts | None
+) -> dict[str, np.ndarray]:
     """Log probabilities of the types of all events with questions, by prefix of their columns."""
     types, joint = (
         None if part is None else part.log_probability for part in (forecasts.type, forecasts.joint)

@@ -45,7 +45,7 @@ class Futures:
     type_probabilities: FloatArray
 
 
-class FuturePartner(Protocol):
+class MixedModel(Protocol):
     """Another model of the same futures, which is mixed with the language model."""
 
     def mix_intervals(self, intervals: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -122,7 +122,7 @@ class FutureSampler:
         horizon: float,
         max_events: int,
         rng: np.random.Generator,
-        partner: FuturePartner | None = None,
+        mixed: MixedModel | None = None,
         last_time: float | None = None,
     ) -> Futures:
         """Sample futures.
@@ -134,7 +134,7 @@ class FutureSampler:
             max_events: Maximum number of events in one future. A future that reaches it may end
                 before the horizon.
             rng: Source of random numbers.
-            partner: Another model that is mixed with this one; None for none.
+            mixed: Another model that is mixed with this one; None for none.
             last_time: Time of the last event, in the source's unit; only a template with a calendar
                 needs it.
 
@@ -146,14 +146,14 @@ class FutureSampler:
         events: list[_SampledEvents] = []
         is_within: list[NDArray[np.bool_]] = []
         while len(events) < max_events and (elapsed <= horizon).any():
-            sampled = self._sample_events(cache, num_futures, rng, partner)
+            sampled = self._sample_events(cache, num_futures, rng, mixed)
             elapsed = elapsed + sampled.intervals
             events.append(sampled)
             is_within.append(elapsed <= horizon)
             times = None if last_time is None else last_time + elapsed
             cache.append(self._write_events(sampled, times))
-            if partner is not None:
-                partner.append(sampled.intervals, sampled.types)
+            if mixed is not None:
+                mixed.append(sampled.intervals, sampled.types)
         return Futures(
             intervals=np.stack([sampled.intervals for sampled in events], axis=1),
             types=np.stack([sampled.types for sampled in events], axis=1),
@@ -167,14 +167,14 @@ class FutureSampler:
         cache: CachedHistory,
         size: int,
         rng: np.random.Generator,
-        partner: FuturePartner | None,
+        mixed: MixedModel | None,
     ) -> _SampledEvents:
         """Sample the next event of every future; the cache is the same afterwards."""
         layout = self._template.layout
         length = cache.length
         intervals, probability = self._sample_intervals(cache, size, rng)
-        if partner is not None:
-            intervals = partner.mix_intervals(intervals, rng)
+        if mixed is not None:
+            intervals = mixed.mix_intervals(intervals, rng)
             probability = np.full(size, np.nan)
         if self._joint:
             codes = self._template.time_ids(intervals)
@@ -186,8 +186,8 @@ class FutureSampler:
         hidden = cache.append(repeat_tokens(type_question, size))
         cache.crop(length)
         type_probabilities = np.exp(self._log_probabilities(hidden, self._type_ids))
-        if partner is not None:
-            type_probabilities = partner.mix_types(type_probabilities, intervals)
+        if mixed is not None:
+            type_probabilities = mixed.mix_types(type_probabilities, intervals)
         chosen = draw(type_probabilities, rng)
         nll = -np.log(probability) - np.log(type_probabilities[np.arange(size), chosen])
         return _SampledEvents(intervals, self._codes[chosen], nll, type_probabilities)

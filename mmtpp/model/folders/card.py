@@ -69,7 +69,7 @@ class CardBackbone:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelOrigin:
+class ModelProvenance:
     """Settings of the training that a model comes from.
 
     Attributes:
@@ -89,15 +89,15 @@ class ModelOrigin:
     backbone: CardBackbone = CardBackbone()
 
 
-def write_card(origin: ModelOrigin, folder: Path, *, steps: int) -> None:
+def write_card(provenance: ModelProvenance, folder: Path, *, steps: int) -> None:
     """Write the model card next to the weights; replaces the card that PEFT writes.
 
     Args:
-        origin: Settings of the training.
+        provenance: Settings of the training.
         folder: Existing local folder.
         steps: Number of steps of the training.
     """
-    (folder / CARD_FILE).write_text(format_card(origin, steps=steps), encoding="utf-8")
+    (folder / CARD_FILE).write_text(format_card(provenance, steps=steps), encoding="utf-8")
 
 
 def write_merged_card(
@@ -164,14 +164,14 @@ def _calendar(template: TemplateSection) -> str:
     return f"calendar up to the {template.calendar} in {template.time_zone}"
 
 
-def format_card(origin: ModelOrigin, *, steps: int) -> str:
+def format_card(provenance: ModelProvenance, *, steps: int) -> str:
     """The card as Markdown, with the header of the Hugging Face Hub."""
-    model, lora, training = origin.model, origin.lora, origin.training
-    sections, trained_tasks = origin.sections, origin.trained_tasks
+    model, lora, training = provenance.model, provenance.lora, provenance.training
+    sections, trained_tasks = provenance.sections, provenance.trained_tasks
     template, compression = sections.template, sections.compression
     base = model.path or f"a random {model.preset}"
     header = ["---", f"library_name: {'peft' if lora.rank else 'transformers'}"]
-    header += [*_base_model(model.path), *origin.backbone.tags, "---"]
+    header += [*_base_model(model.path), *provenance.backbone.tags, "---"]
     method = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}" if lora.rank else "all parameters"
     facts = {
         "base": f"`{base}`",
@@ -187,13 +187,13 @@ def format_card(origin: ModelOrigin, *, steps: int) -> str:
     if trained_tasks is not None:
         facts |= _task_facts(trained_tasks)
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    reading = _SOFT_TOKENS if template.style == SOFT else _byte_tokens(origin.backbone)
+    reading = _SOFT_TOKENS if template.style == SOFT else _byte_tokens(provenance.backbone)
     return (
         "\n".join(header)
         + f"\n# {'A forecaster' if trained_tasks else 'A model'} of event sequences\n\n"
         + "Sequences of events with a time, a type, a text and an image.\n\n"
         + f"| | |\n|---|---|\n{rows}\n\n"
-        + _usage(origin)
+        + _usage(provenance)
         + f"\n{reading} The weights are stored as "
         "safetensors; the folder contains no code. The model cannot predict types or intervals "
         "outside the ones above, and it has not seen anything after its training events.\n"
@@ -228,13 +228,13 @@ def _task_facts(trained_tasks: TrainedTasks) -> dict[str, str]:
     }
 
 
-def _usage(origin: ModelOrigin) -> str:
-    backbone, trained_tasks = origin.backbone, origin.trained_tasks
-    without_mmtpp = backbone.load_adapter if origin.lora.rank else backbone.load_model
+def _usage(provenance: ModelProvenance) -> str:
+    backbone, trained_tasks = provenance.backbone, provenance.trained_tasks
+    without_mmtpp = backbone.load_adapter if provenance.lora.rank else backbone.load_model
     with_mmtpp = ""
     if trained_tasks is not None and trained_tasks.can_forecast:
         with_mmtpp = _USE_WITH_MMTPP
-    if origin.sections.template.style == SOFT:
+    if provenance.sections.template.style == SOFT:
         return f"## Use\n\n{with_mmtpp}"
     return f"## Use\n\n{with_mmtpp}Without mmtpp:\n\n```python\n{without_mmtpp}```\n"
 

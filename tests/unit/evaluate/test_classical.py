@@ -176,7 +176,7 @@ def test_its_likelihood_is_that_of_the_definition(simulated: list[History]):
     of_types = model.forecast_types(history)[np.arange(24), history.types[1:]]
     actual = of_types.sum() - forecasts.nll(history.intervals, tick=tick).sum()
     expected = _log_likelihood(history, model.mu, model.alpha, model.beta)
-    assert actual == pytest.approx(expected, abs=0.01 * 24)  # steps of the grid: 0.8 %
+    assert actual == pytest.approx(expected, abs=0.01 * 24)  # bins of the grid: 0.8 %
 
 
 def test_long_sequences_are_forecast_in_chunks(simulated: list[History]):

@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, root_mean_squared_error
 
 from mmtpp.evaluate.example import DIFFICULTIES
-from mmtpp.evaluate.examples import MIN_TARGETS, choose_windows
+from mmtpp.evaluate.read_examples import MIN_TARGETS, choose_windows
 from mmtpp.evaluate.report.confusion import MAX_TYPES, count_confusion
 from mmtpp.evaluate.report.example_figures import MAX_TEXT
 from mmtpp.evaluate.report.figures import draw_report_figures, history_curve
@@ -79,10 +79,10 @@ def test_the_table_has_the_metrics_and_marks_the_best(page: str):
     assert baseline.startswith(f"{60 * worse:.1f} s")  # in the unit of the model
     assert ["best" in cell for cell in re.findall("<td[^>]*>", row)] == [True, False]
     assert ["%" in cell for cell in _cells(_row(page, "Accuracy of types"))] == [True, False]
-    # 13 of the 39 before the last are compressed, each with half a kept one's attention
-    similar, kept = 13 * 0.01, 26 * 0.02
+    # 13 of the 39 before the last are compressed, each with half a full one's attention
+    similar, full = 13 * 0.01, 26 * 0.02
     assert f"gives {similar:.1%} of its attention to the compressed" in page
-    assert f"{kept:.1%} to the kept events" in page
+    assert f"{full:.1%} to the full events" in page
     assert "3 older images are" in page
 
 

@@ -1,6 +1,6 @@
 """The likelihoods of baselines and models depend on the unit of times only by its logarithm.
 
-Expected: the change of variables of a density, up to the width of a step (0.8 %); and values by
+Expected: the change of variables of a density, up to the width of a bin (0.8 %); and values by
 hand. ``tests/unit/core/test_time_units.py`` has the same law for the forecasts alone.
 """
 
@@ -60,7 +60,7 @@ def test_baselines_in_every_unit(scale: float):
     for unit in (60.0, 86400.0):
         actual = _nll(dates, unit)
         for name, value in expected.items():
-            # the steps of the codes have other edges
+            # the bins of the codes have other edges
             wide = 0.06
             assert actual[name] == pytest.approx(value - np.log(unit), abs=wide), (name, unit)
 
@@ -82,15 +82,15 @@ def test_baselines_of_continuous_times_in_every_unit():
 
 
 def test_without_a_tick_densities_are_those_of_events_apart():
-    """By hand: one step holds .3 of the .5 that is not simultaneous, .1 is off the grid."""
+    """By hand: one bin holds .3 of the .5 that is not simultaneous, .1 is off the grid."""
     grid = IntervalRange(1.0, 1.9, 0.0).grid(num_bytes=2)
-    step = int(grid.step_of_code(np.array([1.5]))[0])
+    bins = int(grid.bin_of_code(np.array([1.5]))[0])
     mass = np.zeros((3, len(grid.widths)))
-    mass[:, step], mass[:, step + 40] = 0.3, 0.2
+    mass[:, bins], mass[:, bins + 40] = 0.3, 0.2
     forecasts = IntervalForecasts(grid, np.full(3, 0.5), mass, np.full(3, 0.1))
     waits = np.array([1.5, 0.0, 1e9])
     nll = forecasts.nll(waits, tick=0.0)
-    assert nll[0] == pytest.approx(-np.log(0.3 / 0.5 / grid.widths[step]))
+    assert nll[0] == pytest.approx(-np.log(0.3 / 0.5 / grid.widths[bins]))
     assert np.isnan(nll[1])
     assert np.isposinf(nll[2])
     codes = encode_intervals(waits, num_bytes=2)
@@ -105,6 +105,6 @@ def test_without_a_tick_densities_are_those_of_events_apart():
         num_bytes=2,
     )
     # of the model's whole distribution: .9 on the grid, of which half is simultaneous
-    assert whole[0] == pytest.approx(-np.log(0.27 / 0.55 / grid.widths[step]))
+    assert whole[0] == pytest.approx(-np.log(0.27 / 0.55 / grid.widths[bins]))
     assert np.isnan(whole[1])
     assert whole[2] == pytest.approx(4.0 + np.log(0.55) + np.log(2.0**22), abs=0.01)

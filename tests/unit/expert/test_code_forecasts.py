@@ -27,7 +27,7 @@ def test_edges_lie_between_ticks():
     assert tick_edges(edges, tick=0.0).tolist() == edges.tolist()
 
 
-def test_a_step_has_the_probability_of_its_ticks(forecasts: ExpertForecasts):
+def test_a_bin_has_the_probability_of_its_ticks(forecasts: ExpertForecasts):
     grid = IntervalRange(TICK, 60.0, TICK).grid(num_bytes=2)
     intervals = code_forecasts(forecasts, grid, tick=TICK)
     assert not intervals.is_smooth
@@ -37,12 +37,12 @@ def test_a_step_has_the_probability_of_its_ticks(forecasts: ExpertForecasts):
         [forecasts.log_density(torch.full((20,), float(tick))).numpy() for tick in ticks]
     ).T * (TICK * (1 - intervals.outside[:, None]) ** -1)
     assert intervals.zero == pytest.approx(probabilities[:, 0], abs=1e-5)
-    steps = grid.step_of_code(ticks)
-    for step in np.unique(steps[(steps >= 0) & (ticks < 2.0)]):  # steps narrower than a tick
-        of_step = probabilities[:, steps == step].sum(axis=1)
-        assert intervals.mass[:, step] == pytest.approx(of_step, abs=2e-5)
+    bins = grid.bin_of_code(ticks)
+    for number in np.unique(bins[(bins >= 0) & (ticks < 2.0)]):  # bins narrower than a tick
+        of_bin = probabilities[:, bins == number].sum(axis=1)
+        assert intervals.mass[:, number] == pytest.approx(of_bin, abs=2e-5)
     is_long = (ticks > 20) & (ticks < 30)
-    inside = np.isin(np.arange(len(grid.widths)), steps[is_long])
+    inside = np.isin(np.arange(len(grid.widths)), bins[is_long])
     long = intervals.mass[:, inside].sum(axis=1)
     assert long == pytest.approx(probabilities[:, is_long].sum(axis=1), abs=3e-3)
 
@@ -57,9 +57,7 @@ def test_the_density_on_the_grid_is_that_of_the_expert(forecasts: ExpertForecast
         assert on_grid[is_likely] == pytest.approx(exact[is_likely], abs=0.05)
 
 
-def test_without_a_clock_steps_have_their_share_of_the_distribution(
-    small: SmallFit, expert: Expert
-):
+def test_without_a_clock_bins_have_their_share_of_the_distribution(small: SmallFit, expert: Expert):
     events = small.validation.load(0).take(slice(0, 20))
     networks = deepcopy(expert.networks)
     for network in networks:

@@ -14,8 +14,8 @@ from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
-from mmtpp.expert.future_partner import ExpertPartner
 from mmtpp.expert.gated_expert import GATE_FILE, GatedExpert, load_gated_expert, write_gate
+from mmtpp.expert.mixed_expert import MixedExpert
 from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.model.folders.record import TrainedTasks, write_tasks
 from tests.unit.expert.conftest import TICK, alternating_sequences
@@ -85,8 +85,8 @@ def test_forecasts_are_mixed_by_the_gate(expert: Expert, past: PastEvents):
     uniform = np.full((1, len(grid.widths)), 1 / len(grid.widths))
     model = IntervalForecasts(grid, np.zeros(1), uniform, np.array([0.2]))
     log_types = np.log([[0.1, 0.9]])
-    partner = ExpertPartner(gated, past, (0, 1), 1)
-    mixed, mixed_types = partner.mix_forecasts(model, log_types, grid)
+    mixed = MixedExpert(gated, past, (0, 1), 1)
+    mixed, mixed_types = mixed.mix_forecasts(model, log_types, grid)
     of_expert = code_forecasts(ExpertRollout(expert, past, 1).forecasts, grid, tick=TICK)
     assert mixed is not None
     for value in (1.0, 2.0, 20.0):
@@ -96,21 +96,21 @@ def test_forecasts_are_mixed_by_the_gate(expert: Expert, past: PastEvents):
         assert mixed.cdf([value]) * (1 - mixed.outside) == pytest.approx(inside, abs=1e-9)
     assert mixed_types is not None
     assert np.exp(mixed_types).sum() == pytest.approx(1.0)
-    _, of_expert_types = ExpertPartner(
+    _, of_expert_types = MixedExpert(
         GatedExpert(expert, (0, 1), Gate(0.0, 0.0)), past, (0, 1), 1
     ).mix_forecasts(None, log_types, grid)
     assert mixed_types == pytest.approx(mix_logs(0.75, log_types, of_expert_types))
 
 
 def test_a_type_that_the_expert_lacks_is_not_sampled(expert: Expert, past: PastEvents):
-    partner = ExpertPartner(GatedExpert(expert, (0, 1), Gate(0.5, 0.5)), past, (0, 1, 7), 4)
-    probabilities = partner.mix_types(np.full((4, 3), 1 / 3), np.full(4, 2.0))
+    mixed = MixedExpert(GatedExpert(expert, (0, 1), Gate(0.5, 0.5)), past, (0, 1, 7), 4)
+    probabilities = mixed.mix_types(np.full((4, 3), 1 / 3), np.full(4, 2.0))
     assert probabilities[:, 2].tolist() == [0.0] * 4
     assert probabilities.sum(axis=1) == pytest.approx(1.0)
 
 
 def test_the_gate_chooses_whose_interval_is_sampled(expert: Expert, past: PastEvents):
     gated = GatedExpert(expert, (0, 1), Gate(0.3, 0.5))
-    partner = ExpertPartner(gated, past, (0, 1), 4000)
-    intervals = partner.mix_intervals(np.full(4000, -1.0), np.random.default_rng(0))
+    mixed = MixedExpert(gated, past, (0, 1), 4000)
+    intervals = mixed.mix_intervals(np.full(4000, -1.0), np.random.default_rng(0))
     assert (intervals == -1.0).mean() == pytest.approx(0.3, abs=0.03)

@@ -7,7 +7,7 @@ import yaml
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
-from mmtpp.model.folders.card import CardBackbone, ModelOrigin, format_card, write_merged_card
+from mmtpp.model.folders.card import CardBackbone, ModelProvenance, format_card, write_merged_card
 from mmtpp.model.folders.record import TrainedTasks
 
 TRAINED_TASKS = TrainedTasks(
@@ -17,9 +17,9 @@ TRAINED_TASKS = TrainedTasks(
 
 def _origin(
     tree: dict, trained_tasks: TrainedTasks | None, backbone: CardBackbone | None = None
-) -> ModelOrigin:
+) -> ModelProvenance:
     config = config_from_tree(tree)
-    return ModelOrigin(
+    return ModelProvenance(
         config.sample_sections,
         config.model,
         config.lora,

@@ -218,10 +218,10 @@ FOLDERS = {
         "decoding": {"batch", "event_model", "row_forecaster", "tokens"},
     },
     "evaluate": {
-        "scores": {"expert_share"},
+        "scores": {"gated_forecasts"},
         "baselines": {"scores"},
-        "actors": {"example", "expert_share", "scores"},
-        "kinds": {"actors", "context", "example", "examples", "scores"},
+        "actors": {"example", "gated_forecasts", "scores"},
+        "kinds": {"actors", "context", "example", "read_examples", "scores"},
         "report": {"example", "scores"},
     },
     "train": {

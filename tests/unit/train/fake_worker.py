@@ -10,7 +10,7 @@ from mmtpp.config.schema import TrainingSection
 from mmtpp.data.samples.plan import Plan
 from mmtpp.model.batch import Batcher
 from mmtpp.model.flops import RowFlops
-from mmtpp.model.folders.card import ModelOrigin
+from mmtpp.model.folders.card import ModelProvenance
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.track.tracker import RunIdentity, Tracker
 from mmtpp.train.checkpoints.checkpoint import TrainingProgress
@@ -75,7 +75,7 @@ def fake_worker(
             run=stand_in(RunIdentity, run_uri=""),
         ),
         training=training,
-        origin=stand_in(ModelOrigin),
+        provenance=stand_in(ModelProvenance),
         rank=0,
         num_ranks=1,
         vocabulary=stand_in(Vocabulary),

@@ -1,4 +1,4 @@
-"""The expert's part in the next event and in the futures that a language model forecasts.
+"""The expert as it is mixed into the next event and the futures of a language model.
 
 Axes: N futures, K types of the language model.
 """
@@ -19,8 +19,8 @@ from mmtpp.expert.rollout import ExpertRollout
 FloatArray = NDArray[np.float64]
 
 
-class ExpertPartner:
-    """Mixes the expert's forecasts into sampled futures, ``model.sampling.FuturePartner``.
+class MixedExpert:
+    """Mixes the expert's forecasts into sampled futures, ``model.sampling.MixedModel``.
 
     Args:
         gated: The expert and the gate.

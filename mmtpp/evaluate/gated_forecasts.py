@@ -1,4 +1,4 @@
-"""The share of a temporal expert in the forecasts of a mixture.
+"""Forecasts of a temporal expert with a gate, which are mixed with those of a language model.
 
 Axes: Q forecast events of a row, K types.
 """
@@ -15,8 +15,8 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertShare:
-    """What an expert says about events, and how it is mixed with a language model.
+class GatedForecasts:
+    """Forecasts of an expert, and how they are mixed with those of a language model.
 
     Attributes:
         gate: Weights of the language model.
