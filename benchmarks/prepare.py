@@ -29,7 +29,7 @@ import psutil
 import ray
 
 from benchmarks.measure import finish
-from benchmarks.prepare_limits import IMAGE_PX, limits
+from benchmarks.prepare_limits import IMAGE_PX, busy_limits, limits
 from benchmarks.prepare_report import Measurements, Preparation, StepTime, report
 from benchmarks.published import PublishedPipeline
 from benchmarks.replicate import publish, read_videos
@@ -301,7 +301,7 @@ def _measure(folder: Path, copies: int) -> int:
         "few": publish(uris["few"], videos, range(few), with_images=True),
     }
     print(f"{sizes} published in {time.perf_counter() - started:.0f} s", flush=True)
-    alone = limits(uris["images"])
+    alone, busy = limits(uris["images"]), busy_limits(uris["images"])
     published = published_rates(uris["images"], uris["plain"])
     store = f"{BUCKET}/store"
     runs = {
@@ -315,8 +315,8 @@ def _measure(folder: Path, copies: int) -> int:
         name: in_new_process(plan_and_assemble, uris[name], f"{store}-{name}-1-0")
         for name in ("plain", "images")
     }
-    print(alone, published, after, flush=True)
-    text, missed = report(Measurements(sizes, alone, published, runs, after))
+    print(alone, busy, published, after, flush=True)
+    text, missed = report(Measurements(sizes, alone, busy, published, runs, after))
     return finish(text, RESULT, missed)
 
 

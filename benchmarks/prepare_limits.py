@@ -3,7 +3,8 @@
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from typing import TypeVar
 
 import orjson
@@ -19,8 +20,8 @@ CONVERT = "JSON to Parquet of time, type and text (orjson, pyarrow), MB"
 T = TypeVar("T")
 
 
-def limits(source: str) -> dict[str, float]:
-    """Speed of one process at each part, in units per second."""
+def limits(source: str, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
+    """Speed of this process at each part, in units per second of a clock."""
     infos = list_files(join(source), ".json")[:150]
     images = list_files(join(source, "frames"), ".jpg")[:2000]
     rates: dict[str, float] = {}
@@ -30,9 +31,9 @@ def limits(source: str) -> dict[str, float]:
             return list(prefetch(pool, lambda path: read_bytes(f"s3://{path}"), paths, depth=16))
 
     def timed(name: str, work: Callable[[], T], amount: Callable[[T], float]) -> T:
-        started = time.perf_counter()
+        started = clock()
         result = work()
-        rates[name] = amount(result) / (time.perf_counter() - started)
+        rates[name] = amount(result) / (clock() - started)
         return result
 
     def size(files: list[bytes]) -> float:
@@ -56,6 +57,17 @@ def limits(source: str) -> dict[str, float]:
         lambda _: 500,
     )
     return rates
+
+
+def busy_limits(source: str) -> dict[str, float]:
+    """Speed at each part, in units per CPU second, while another process does the same.
+
+    A core is slower while the other one works, as it does while ``prepare`` runs.
+    """
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        tasks = [pool.submit(limits, source, time.process_time) for _ in range(2)]
+        first, second = (task.result() for task in tasks)
+    return {name: (rate + second[name]) / 2 for name, rate in first.items()}
 
 
 def _convert(file: bytes) -> int:

@@ -55,6 +55,7 @@ class Measurements:
     Attributes:
         sizes: Size of each data set, by its name.
         alone: Speed of single parts in one process, in units per second.
+        busy: The same per CPU second, while another process does the same.
         published: CPU seconds per event in the published style, once and per epoch, by data set.
         runs: Runs of ``prepare``, by data set and number of workers.
         after: Seconds of planning and assembling, by data set.
@@ -62,6 +63,7 @@ class Measurements:
 
     sizes: dict[str, Published]
     alone: dict[str, float]
+    busy: dict[str, float]
     published: dict[str, tuple[float, float]]
     runs: dict[tuple[str, int], list[Preparation]]
     after: dict[str, dict[str, float]]
@@ -238,34 +240,39 @@ def _limits(measured: Measurements, floors: Floors) -> list[str]:
     rows: list[str] = []
     per_cpu: dict[str, float] = {}
     for name, alone in measured.alone.items():
+        busy = measured.busy[name]
         if name not in parts:
-            rows.append(f"| {name} | {alone:,.0f} | | |")
+            rows.append(f"| {name} | {alone:,.0f} | {busy:,.0f} | | |")
             continue
         step, prepared, amount = parts[name]
         times = [run.by_step[step] for run in prepared]
         by_clock = amount / median(time.seconds for time in times)
         by_cpu = amount / median(time.worker_cpu for time in times)
-        per_cpu[name] = by_cpu / alone
+        per_cpu[name] = by_cpu / busy
         rows.append(
-            f"| {name} | {alone:,.0f} | {by_clock:,.0f} ({by_clock / alone:.0%}) "
-            f"| {by_cpu:,.0f} ({by_cpu / alone:.0%}) |"
+            f"| {name} | {alone:,.0f} | {busy:,.0f} | {by_clock:,.0f} ({by_clock / alone:.0%}) "
+            f"| {by_cpu:,.0f} ({by_cpu / busy:.0%}) |"
         )
     return [
         "",
         "## Limits: single parts in one process",
         "",
-        "By wall-clock time, the server takes a part of the two cores; the other column divides by",
-        "the CPU seconds of the worker, its start included.",
+        "One process alone does so much in a second, and so much in a CPU second while another",
+        "process does the same: a core is slower while the other one works, as it does while",
+        "`prepare` runs. By wall-clock time the server takes a part of the two cores, so `prepare`",
+        "is compared by the CPU seconds of its worker, whose start is included.",
         "",
-        "| part | alone, per second | prepare, one worker, per second | per CPU second |",
-        "|---|---|---|---|",
+        "| part | alone, per second | both cores busy, per CPU second "
+        "| prepare, one worker, per second | per CPU second |",
+        "|---|---|---|---|---|",
         *rows,
         "",
         "| | |",
         "|---|---|",
         *(
             floors.row(
-                f"{name} of a CPU second of a worker, of the part alone (floor {minimum:.0%})",
+                f"{name} of a CPU second of a worker, of the part with both cores busy "
+                f"(floor {minimum:.0%})",
                 per_cpu[name],
                 minimum,
                 f"{per_cpu[name]:.0%}",

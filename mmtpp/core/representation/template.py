@@ -235,14 +235,23 @@ class Template:
         has_image = (events.frames != NO_FRAME) & (self.settings.images != "none")
         return len(self.prefix) + self._without_image(events) + self.image_cost * has_image
 
+    def max_cost_alone(self, text_tokens: int) -> int:
+        """Maximum number of tokens of a window with one event whose text has so many tokens."""
+        image = self.image_cost * (self.settings.images != "none")
+        event = 1 if self.is_soft else self._cost_without_text + text_tokens
+        return len(self.prefix) + event + image
+
     def _without_image(self, events: Events) -> NDArray[np.int64]:
         """(E,) number of tokens of an event in full, without its image."""
         if self.is_soft:
             return np.ones(len(events), dtype=np.int64)
+        return self._cost_without_text + np.diff(events.text_offsets)
+
+    @property
+    def _cost_without_text(self) -> int:
         parts = ("time_open", "type_open", "text_open", "text_close", "close")
         fixed = sum(self._pieces[part].length for part in parts) + self.settings.time_bytes + 1
-        fixed += self.calendar_cost + self.words_cost
-        return fixed + np.diff(events.text_offsets)
+        return fixed + self.calendar_cost + self.words_cost
 
     def restart_costs(self, events: Events) -> RestartCosts:
         """The tokens of a window beyond the sum of ``costs``, for every possible start."""

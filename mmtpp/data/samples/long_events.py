@@ -1,5 +1,6 @@
 """The events of a store that do not fit the context under the present settings."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,9 +48,15 @@ def find_long_events(settings: SampleSettings, token_ids: TokenIds) -> LongEvent
 
 
 def _find_in_files(files: pa.Table, *, settings: SampleSettings, token_ids: TokenIds) -> pa.Table:
-    template = settings.build_template(token_ids)
+    template, reader = settings.build_template(token_ids), StoreReader(settings.store)
+    max_text_tokens = settings.max_text_tokens or math.inf
+
+    def may_have_one(file: str) -> bool:
+        longest = int(min(max_text_tokens, reader.longest_text(file)))
+        return template.max_cost_alone(longest) > settings.max_tokens
+
     count, examples = 0, []
-    for sequence in StoreReader(settings.store).sequences(files["file"].to_pylist()):
+    for sequence in reader.sequences(filter(may_have_one, files["file"].to_pylist())):
         tokens = template.costs_alone(
             truncate_texts(sequence.events, settings.max_text_tokens or None)
         )

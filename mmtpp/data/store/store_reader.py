@@ -76,6 +76,20 @@ class StoreReader:
         uri = join(self._settings.data_uri, SEQUENCES)
         return [info.base_name for info in list_files(uri, ".parquet")]
 
+    def longest_text(self, file: str) -> int:
+        """Number of tokens of the longest text of a file, from the index of the file alone."""
+        with storage_errors(join(self._settings.data_uri, SEQUENCES, file), _ACTION):
+            metadata = self._open(SEQUENCES, file).metadata
+            groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+            columns = [
+                group.column(place) for group in groups for place in range(group.num_columns)
+            ]
+            return max(
+                column.statistics.max
+                for column in columns
+                if column.path_in_schema.startswith("text_lengths.")
+            )
+
     def sequences(
         self, files: Iterable[str], *, with_text: bool = False, with_questions: bool = False
     ) -> Iterator[StoredSequence]:

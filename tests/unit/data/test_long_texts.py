@@ -19,7 +19,7 @@ from mmtpp.cli.main import main
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import DataError
-from mmtpp.core.events import Events, EventSequence
+from mmtpp.core.events import NO_FRAME, Events, EventSequence
 from mmtpp.core.representation.branches import branch_costs, lay_out_branches
 from mmtpp.core.representation.compression import Compression
 from mmtpp.core.representation.row import HISTORY
@@ -53,7 +53,7 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from tests.steps import encode_shard
-from tests.unit.generators import IDS, TEMPLATES, plain_events
+from tests.unit.generators import IDS, TEMPLATES, events, plain_events
 
 WORDS = "one two three four five six seven eight nine ten"
 TOKENIZER = train_tokenizer([WORDS], size=400)
@@ -324,6 +324,46 @@ def test_events_that_do_not_fit_are_found_in_a_store(store: StoreSettings):
     assert (long_events.count, len(long_events.examples)) == (48, MAX_EXAMPLES)
     long_events = find_long_events(_settings(store, max_text_tokens=4), VOCABULARY.token_ids())
     assert long_events.count == 0
+
+
+def test_files_without_a_long_text_are_not_read_to_find_them(
+    store: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    read: list[str] = []
+    original = StoreReader.sequences
+
+    def recorded(self, files, **options):
+        read.extend(files := list(files))
+        return original(self, files, **options)
+
+    monkeypatch.setattr(StoreReader, "sequences", recorded)
+    reader = StoreReader(store)
+    by_file = {
+        file: max(
+            int(np.diff(sequence.events.text_offsets).max())
+            for sequence in original(reader, [file])
+        )
+        for file in reader.files()
+    }
+    assert {file: reader.longest_text(file) for file in by_file} == by_file
+    template = _settings(store).build_template(VOCABULARY.token_ids())
+    longest, max_tokens = max(by_file.values()), template.max_cost_alone(max(by_file.values()))
+    for limit, is_read in ((max_tokens, False), (max_tokens - 1, True)):
+        find_long_events(_settings(store, max_tokens=limit), VOCABULARY.token_ids())
+        expected = [file for file, tokens in by_file.items() if tokens == longest and is_read]
+        assert read == expected
+        read.clear()
+
+
+@given(TEMPLATES, events(min_size=1, max_size=9))
+def test_no_event_alone_costs_more_than_the_maximum(chosen: TemplateSettings, some: Events):
+    template = Template(IDS, chosen)
+    lengths = np.diff(some.text_offsets)
+    maxima = np.array([template.max_cost_alone(int(length)) for length in lengths])
+    costs = template.costs_alone(some)
+    assert (costs <= maxima).all()
+    shows = (some.frames != NO_FRAME) | (chosen.images == "none")
+    assert (costs == maxima)[shows].all()
 
 
 QUESTIONS = (("one?", "two"), (LONG, "two"), ("three?", LONG), (f"{WORDS} {WORDS}?", "ten"))
