@@ -48,7 +48,7 @@ from mmtpp.runtime.session import start_ray
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import join, list_files, read_bytes, write_bytes
-from tests.qwen_vocabulary import qwen_tokenizer_json
+from tests.helpers.qwen_vocabulary import qwen_tokenizer_json
 
 COPIES, FEW_COPIES = 39, 8  # 5.08 M and 1.04 M events
 IMAGE_TOKENS, MAX_TOKENS = 9, 4096  # tokens of a frame of ``IMAGE_PX``

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mmtpp.model.processor import decode_image
 from mmtpp.storage.paths import join, list_files, prefetch, read_bytes
-from tests.qwen_vocabulary import qwen_vocabulary
+from tests.helpers.qwen_vocabulary import qwen_vocabulary
 
 IMAGE_PX = 84
 CONVERT = "JSON to Parquet of time, type and text (orjson, pyarrow), MB"

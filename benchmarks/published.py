@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from tests.qwen_vocabulary import published_tokenizer
+from tests.helpers.qwen_vocabulary import published_tokenizer
 
 PREFIX, SIMILAR = "Event Sequence:\n", "<|similar_event|>\n"
 

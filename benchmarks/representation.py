@@ -32,7 +32,7 @@ from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.flights import load_departures, sequences
 from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.model.tokens.vocabulary import Vocabulary
-from tests.qwen_vocabulary import published_tokenizer, qwen_vocabulary
+from tests.helpers.qwen_vocabulary import published_tokenizer, qwen_vocabulary
 
 MAX_TOKENS = 4096
 IMAGE_TOKENS = 9  # 84 pixels

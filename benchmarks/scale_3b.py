@@ -34,7 +34,7 @@ from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.planner.memory import Option, Workload, count_sizes, estimate_memory
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.launch import pretrain
-from tests.qwen_vocabulary import qwen_tokenizer_json
+from tests.helpers.qwen_vocabulary import qwen_tokenizer_json
 
 PRESET, RANKS, STEPS, TOKENS = "3b", 2, 3, 128
 SHARD_BYTES = 2**30

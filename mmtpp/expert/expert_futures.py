@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mmtpp.core.forecasting.futures import Futures, draw
 from mmtpp.expert.rollout import Rollout
-from mmtpp.model.decoding.sampling import Futures, draw
 
 
 @dataclass(frozen=True, slots=True)

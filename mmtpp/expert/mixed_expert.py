@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 
 
 class MixedExpert:
-    """Mixes the expert's forecasts into sampled futures, ``model.sampling.MixedModel``.
+    """Mixes the expert's forecasts into sampled futures, ``core.forecasting.futures.MixedModel``.
 
     Args:
         gated: The expert and the gate.

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from mmtpp.config.schema import PredictionSection
+from mmtpp.core.forecasting.futures import Futures
 from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, IntervalGrid
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.row import PackedRow
@@ -16,7 +17,7 @@ from mmtpp.core.seeds import seed_from
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.expert.mixed_expert import MixedExpert
 from mmtpp.model.decoding.generation import GenerationSettings, TextGenerator
-from mmtpp.model.decoding.sampling import Futures, FutureSampler
+from mmtpp.model.decoding.sampling import FutureSampler
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.loaded_model import LoadedModel
 from mmtpp.model.row_forecaster import RowForecaster

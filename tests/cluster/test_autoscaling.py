@@ -21,9 +21,9 @@ from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.train.launch import pretrain
 from tests.cluster.conftest import NO_CAPACITY
-from tests.curves import curve
-from tests.job_settings import RUNS, SOURCE, STORE, make_config
-from tests.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
+from tests.helpers.curves import curve
+from tests.helpers.job_settings import RUNS, SOURCE, STORE, make_config
+from tests.helpers.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
 
 pytestmark = pytest.mark.slow
 

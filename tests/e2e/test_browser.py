@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmtpp.cli.main import main
-from tests.report import HOSTILE, LONG, NUM_EVENTS, made_up_report, realistic_report
+from tests.helpers.report import HOSTILE, LONG, NUM_EVENTS, made_up_report, realistic_report
 
 pytestmark = pytest.mark.slow
 

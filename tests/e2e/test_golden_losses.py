@@ -13,8 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.data.prepare import prepare
 from mmtpp.train.launch import pretrain
-from tests.curves import curve
 from tests.e2e.demo import demo_config
+from tests.helpers.curves import curve
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "demo_losses.json"
 NUM_STEPS = 30

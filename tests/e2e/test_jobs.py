@@ -19,7 +19,7 @@ from ray.core.generated import ray_client_pb2, ray_client_pb2_grpc
 
 from cluster.local import down, up
 from cluster.processes import members_of, start_time
-from tests.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events
+from tests.helpers.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))

@@ -5,9 +5,9 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.data.prepare import prepare
 from mmtpp.train.launch import pretrain
-from tests.curves import curve
 from tests.e2e.demo import RUNS, demo_config
-from tests.killing import worker_killed_after_checkpoint
+from tests.helpers.curves import curve
+from tests.helpers.killing import worker_killed_after_checkpoint
 
 NUM_STEPS = 30
 

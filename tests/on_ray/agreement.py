@@ -6,7 +6,7 @@ import mmtpp
 from mmtpp.predict.predict import predict
 from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import join, list_files
-from tests.job_settings import STORE, make_config
+from tests.helpers.job_settings import STORE, make_config
 
 
 def check_predict_and_the_api_agree(model_uri: str, **settings: object) -> None:

@@ -7,10 +7,10 @@ from mmtpp.data.prepare import prepare
 from mmtpp.storage.paths import join
 from mmtpp.sweep.best_config import as_toml
 from mmtpp.train.launch import finetune, pretrain
-from tests.job_settings import EXPERT, RUNS, SOURCE, STAGE_TWO, make_config
-from tests.killing import worker_killed_after_checkpoint
+from tests.helpers.job_settings import EXPERT, RUNS, SOURCE, STAGE_TWO, make_config
+from tests.helpers.killing import worker_killed_after_checkpoint
+from tests.helpers.published_events import publish_events
 from tests.on_ray.sweep_runs import LOSS
-from tests.published_events import publish_events
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from mmtpp.core.point_processes.history import History
 from mmtpp.evaluate.baselines import baseline_tasks
 from mmtpp.evaluate.baselines.baseline_tasks import BaselineTasks
 from mmtpp.evaluate.baselines.classical import Baselines
-from tests.baselines import forecast_with_baselines
+from tests.helpers.baselines import forecast_with_baselines
 
 
 def _histories(names: str, seed: int) -> list[History]:

@@ -6,7 +6,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.doctor import services
 from mmtpp.doctor.finding import Finding
 from mmtpp.storage.paths import list_files
-from tests.job_settings import make_config
+from tests.helpers.job_settings import make_config
 
 
 def _check_storage(config: RunConfig) -> list[Finding]:

@@ -10,7 +10,7 @@ from mmtpp.expert.network import ExpertNetwork
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.train.launch import pretrain
-from tests.job_settings import EXPERT, STORE, make_config
+from tests.helpers.job_settings import EXPERT, STORE, make_config
 from tests.on_ray.agreement import check_predict_and_the_api_agree
 
 COIN = np.log(2)  # an interval is 5 or 6 s, or 60 or 61 s, and the type is certain

@@ -32,10 +32,10 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, list_files, read_bytes, write_bytes
 from mmtpp.train.checkpoints.upload import retrying_upload
 from tests.conftest import ROOT
-from tests.job_settings import SOURCE, STORE, make_config
+from tests.helpers.job_settings import SOURCE, STORE, make_config
+from tests.helpers.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
+from tests.helpers.steps import encode_shard
 from tests.on_ray.fault_proxy import fault_proxy
-from tests.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
-from tests.steps import encode_shard
 
 TOKENIZER = train_tokenizer(["event 1 of line 2"], size=300)
 

@@ -22,7 +22,7 @@ from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, list_files, read_bytes, write_bytes
-from tests.job_settings import STORE, make_config
+from tests.helpers.job_settings import STORE, make_config
 
 GROUP = "s3://mmtpp/t/feed"
 SAMPLES_PER_STEP, NUM_STEPS = 6, 12

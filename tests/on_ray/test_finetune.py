@@ -21,9 +21,9 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import list_files, read_bytes
 from mmtpp.train.launch import finetune
-from tests.curves import curve
-from tests.job_settings import STAGE_TWO, STORE, make_config
-from tests.published_events import publish_events
+from tests.helpers.curves import curve
+from tests.helpers.job_settings import STAGE_TWO, STORE, make_config
+from tests.helpers.published_events import publish_events
 
 USER_FILES = "s3://mmtpp/t/user"
 

@@ -26,8 +26,8 @@ from mmtpp.data.samples.plan import samples_table
 from mmtpp.storage.manifest import find_manifest, load_manifest
 from mmtpp.storage.paths import exists, list_files
 from tests.conftest import ROOT
-from tests.job_settings import make_config
-from tests.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
+from tests.helpers.job_settings import make_config
+from tests.helpers.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
 
 
 def _processes(stack, name: str) -> list[psutil.Process]:

@@ -11,8 +11,8 @@ from mmtpp.core.errors import DataError
 from mmtpp.data.encode.encode_pipeline import EncodePipeline
 from mmtpp.data.prepare import prepare
 from mmtpp.storage.manifest import find_manifest, load_manifest
-from tests.job_settings import make_config
-from tests.tables import write_rows
+from tests.helpers.job_settings import make_config
+from tests.helpers.tables import write_rows
 
 NUM_DAYS, NUM_USERS = 6, 20
 COLUMNS = {

@@ -14,8 +14,8 @@ from mlflow.tracking import MlflowClient
 from benchmarks.watch import checkpoints_known
 from mmtpp.storage.paths import list_files, read_bytes, write_bytes
 from mmtpp.train.launch import pretrain
-from tests.curves import curve
-from tests.job_settings import RUNS, make_config
+from tests.helpers.curves import curve
+from tests.helpers.job_settings import RUNS, make_config
 from tests.on_ray.machines import machine
 
 NOTICE_S = 60  # clouds give 120 s

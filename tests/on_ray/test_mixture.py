@@ -12,7 +12,7 @@ from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.predict.predict import predict
 from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import join, list_files, read_bytes
-from tests.job_settings import make_config
+from tests.helpers.job_settings import make_config
 
 
 @pytest.fixture(scope="module")

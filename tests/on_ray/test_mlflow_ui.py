@@ -7,7 +7,7 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.train.launch import finetune
-from tests.job_settings import make_config
+from tests.helpers.job_settings import make_config
 
 pytestmark = pytest.mark.slow
 TIMEOUT_MS = 60_000  # MLflow's pages are large and load slowly on two cores

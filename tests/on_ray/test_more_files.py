@@ -14,9 +14,9 @@ from mmtpp.data.prepare import prepare
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder, read_bytes, write_bytes
-from tests.job_settings import make_config
-from tests.published_events import publish_events
-from tests.tables import write_rows
+from tests.helpers.job_settings import make_config
+from tests.helpers.published_events import publish_events
+from tests.helpers.tables import write_rows
 
 COLUMNS = {
     "source.kind": "columns",

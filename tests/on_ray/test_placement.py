@@ -8,7 +8,7 @@ from ray.util.state import list_actors, list_tasks
 from mmtpp.data.prepare import prepare
 from mmtpp.runtime.machines import machines
 from mmtpp.train.launch import pretrain
-from tests.job_settings import make_config
+from tests.helpers.job_settings import make_config
 from tests.on_ray.machines import machine
 
 REPORT_DELAY_S = 5.0  # Ray reports tasks every second

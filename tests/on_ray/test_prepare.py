@@ -23,10 +23,10 @@ from mmtpp.inspect.measure import measure
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder, write_bytes
 from mmtpp.train.launch import finetune, pretrain
-from tests.event_files import CAB_FILES, CAB_ROWS, EASYTPP_EVENTS, QA_PROMPT
-from tests.job_settings import SOURCE, STORE, make_config
-from tests.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events
-from tests.tables import write_rows, xes_bytes
+from tests.helpers.event_files import CAB_FILES, CAB_ROWS, EASYTPP_EVENTS, QA_PROMPT
+from tests.helpers.job_settings import SOURCE, STORE, make_config
+from tests.helpers.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events
+from tests.helpers.tables import write_rows, xes_bytes
 
 
 def test_prepare_accounts_for_every_event(store):

@@ -13,8 +13,8 @@ from benchmarks.pretrained import run as benchmark
 from benchmarks.pretrained.report import write_report
 from benchmarks.pretrained.trial import ADAPTED, EXPERT, NAMED, RANDOM, TINY, TINY_LONGER
 from mmtpp.exchange.gguf_import import import_gguf
-from tests.gguf_files import write_gguf
-from tests.utterances import write_utterances
+from tests.helpers.gguf_files import write_gguf
+from tests.helpers.utterances import write_utterances
 
 RATES = benchmark.SMALL_RATES
 

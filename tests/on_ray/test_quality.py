@@ -21,7 +21,7 @@ from benchmarks.quality.sets import DataSet, chess, transcripts
 from benchmarks.quality.trial import open_store, start_engine
 from mmtpp.data.prepare import prepare
 from mmtpp.storage.manifest import load_manifest
-from tests.published_events import publish_events
+from tests.helpers.published_events import publish_events
 
 
 @pytest.fixture(autouse=True)

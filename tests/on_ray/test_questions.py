@@ -15,8 +15,8 @@ from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import read_bytes, write_bytes
 from mmtpp.train.launch import finetune
-from tests.curves import curve
-from tests.job_settings import make_config
+from tests.helpers.curves import curve
+from tests.helpers.job_settings import make_config
 
 RAW, STORE = "s3://mmtpp/t/questions", "s3://mmtpp/t/questions_store"
 

@@ -12,7 +12,7 @@ from ray.job_submission import JobSubmissionClient
 
 from cluster.services import ray_temp_folder
 from mmtpp.storage.paths import list_files, read_bytes
-from tests.job_settings import RUNS, SOURCE, STORE
+from tests.helpers.job_settings import RUNS, SOURCE, STORE
 
 ROOT = Path(__file__).parents[2]
 MAX_BYTES = 64 * 2**20

@@ -12,8 +12,8 @@ from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.parquet import read_table
 from mmtpp.train.launch import finetune, pretrain
-from tests.curves import curve
-from tests.job_settings import STORE, make_config
+from tests.helpers.curves import curve
+from tests.helpers.job_settings import STORE, make_config
 from tests.on_ray.agreement import check_predict_and_the_api_agree
 
 COIN = np.log(2)  # an interval is 5 or 6 s, or 60 or 61 s, and the type is certain

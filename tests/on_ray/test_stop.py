@@ -15,9 +15,9 @@ from mlflow.tracking import MlflowClient
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.runtime.interruptions import stops_on_sigterm
 from mmtpp.train.launch import pretrain
-from tests.curves import curve
-from tests.job_settings import make_config
-from tests.killing import pids_of
+from tests.helpers.curves import curve
+from tests.helpers.job_settings import make_config
+from tests.helpers.killing import pids_of
 
 ROOT = Path(__file__).parents[2]
 STEPS = 200

@@ -30,9 +30,9 @@ from mmtpp.storage.paths import (
     write_bytes,
 )
 from tests.conftest import ROOT
+from tests.helpers.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.emulators import azurite, google_emulator
 from tests.on_ray.fault_proxy import fault_proxy
-from tests.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 
 NAMES = ["a/one.bin", "a/two [1]*#%20.txt", "ü.json"]
 
@@ -237,7 +237,7 @@ from mmtpp.config.load import with_values
 from mmtpp.data.prepare import prepare
 from mmtpp.evaluate.evaluate import evaluate
 from mmtpp.train.launch import pretrain
-from tests.job_settings import make_config
+from tests.helpers.job_settings import make_config
 
 config = make_config(**json.loads(sys.argv[1]))
 report = prepare(config)

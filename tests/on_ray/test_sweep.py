@@ -29,9 +29,9 @@ from mmtpp.sweep.rounds import check_data
 from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.train.launch.flops_budget import num_steps_within
 from tests.conftest import ROOT
-from tests.job_settings import RUNS, STORE, make_config
+from tests.helpers.job_settings import RUNS, STORE, make_config
+from tests.helpers.published_events import publish_events
 from tests.on_ray.sweep_runs import LOSS, RATES, children_of, wait_until_free
-from tests.published_events import publish_events
 
 pytestmark = pytest.mark.timeout(1800)
 

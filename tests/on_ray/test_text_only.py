@@ -11,7 +11,7 @@ from mmtpp.model.base_folder import build_tiny, save_base
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import copy_folder
 from mmtpp.train.launch import pretrain
-from tests.job_settings import RUNS, STORE, make_config
+from tests.helpers.job_settings import RUNS, STORE, make_config
 
 COPIED = {"preprocessor_config.json": "{}", "chat_template.jinja": "{{ messages }}", "LICENSE": "x"}
 NOT_COPIED = {"modeling_own.py": "raise SystemExit", "pytorch_model.bin": "pickle"}

@@ -51,10 +51,10 @@ from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
 from mmtpp.train.launch.plan_run import plan_validation
 from mmtpp.train.launch.run_result import RESULT_FILE
-from tests.curves import curve
-from tests.job_settings import RUNS, STORE, make_config
-from tests.killing import worker_killed_after_checkpoint
-from tests.published_events import publish_events
+from tests.helpers.curves import curve
+from tests.helpers.job_settings import RUNS, STORE, make_config
+from tests.helpers.killing import worker_killed_after_checkpoint
+from tests.helpers.published_events import publish_events
 
 
 def test_training_learns_and_is_tracked(base, stack):

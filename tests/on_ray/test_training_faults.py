@@ -18,9 +18,9 @@ from mmtpp.core.errors import StorageError
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.launch import pretrain
 from tests.conftest import ROOT
-from tests.curves import curve, times_of_steps
-from tests.job_settings import RUNS, make_config
-from tests.killing import worker_killed_after_checkpoint
+from tests.helpers.curves import curve, times_of_steps
+from tests.helpers.job_settings import RUNS, make_config
+from tests.helpers.killing import worker_killed_after_checkpoint
 from tests.on_ray.fault_proxy import fault_proxy
 
 OUTAGE_S = 20.0

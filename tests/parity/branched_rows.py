@@ -8,7 +8,7 @@ from mmtpp.core.events import Events
 from mmtpp.core.representation.branches import BranchedTokens
 from mmtpp.core.representation.row import HISTORY, Branches, PackedRow
 from mmtpp.core.representation.tokens import Modality
-from tests.tiny_models import CELLS, IMAGE_PX, tiny_vocabulary
+from tests.helpers.tiny_models import CELLS, IMAGE_PX, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 

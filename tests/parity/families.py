@@ -19,7 +19,7 @@ from mmtpp.model.backbones.registry import FAMILIES
 from mmtpp.model.base_folder import load_base, save_base
 from mmtpp.model.parameters.own_rows import own_rows_of
 from mmtpp.model.tokens.vocabulary import Vocabulary
-from tests.tiny_models import IMAGE_PX, random_row, split_row, tiny_vocabulary
+from tests.helpers.tiny_models import IMAGE_PX, random_row, split_row, tiny_vocabulary
 
 WIDTH, LAYERS = 48, 2
 

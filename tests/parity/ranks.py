@@ -22,8 +22,8 @@ from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_
 from mmtpp.model.parameters.lora import attach_lora
 from mmtpp.model.parameters.sharding import Sharding
 from mmtpp.model.tokens.vocabulary import Vocabulary, load_vocabulary
+from tests.helpers.tiny_models import batcher, random_row, tiny_vocabulary
 from tests.parity.families import mixed_row
-from tests.tiny_models import batcher, random_row, tiny_vocabulary
 
 ROOT = Path(__file__).parents[2]
 STEPS, SAMPLES = 4, 4

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from mmtpp.model.attention import Segments, packed_attention
 from mmtpp.model.event_model import EventModel
-from tests.tiny_models import batcher, random_row, tiny_backbone, tiny_vocabulary
+from tests.helpers.tiny_models import batcher, random_row, tiny_backbone, tiny_vocabulary
 
 LENGTHS = (5, 1, 17, 40)
 TOKENS, HEADS, KEYS, WIDTH = sum(LENGTHS), 8, 2, 16

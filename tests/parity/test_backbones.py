@@ -35,6 +35,7 @@ from mmtpp.model.event_model import (
 from mmtpp.model.flops import FlopCounter
 from mmtpp.model.merge import merge_adapter
 from mmtpp.model.parameters.lora import attach_lora
+from tests.helpers.tiny_models import IMAGE_PX, nll, random_row, tiny_backbone
 from tests.parity.branched_rows import events_of, path_of, row_alone, row_of
 from tests.parity.families import (
     CASES,
@@ -46,7 +47,6 @@ from tests.parity.families import (
     write_base,
 )
 from tests.parity.ranks import Job, plain_losses, run_ranks
-from tests.tiny_models import IMAGE_PX, nll, random_row, tiny_backbone
 
 TOLERANCE = {"rtol": 0, "atol": 1e-4}
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

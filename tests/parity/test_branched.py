@@ -11,8 +11,8 @@ from mmtpp.core.representation.row import HISTORY
 from mmtpp.core.representation.tasks import EVENT_TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.event_model import EventModel
+from tests.helpers.tiny_models import CELLS, batcher, nll, tiny_backbone, tiny_vocabulary
 from tests.parity.branched_rows import events_of, path_of, row_alone, row_of
-from tests.tiny_models import CELLS, batcher, nll, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 TEMPLATE = Template(

@@ -16,8 +16,8 @@ from mmtpp.model.merge import merge_adapter
 from mmtpp.model.parameters.lora import attach_lora, save_adapter
 from mmtpp.model.processor import MEAN, STD, pixel_values
 from mmtpp.model.tokens.vocabulary import Vocabulary
-from tests.qwen_vocabulary import qwen_tokenizer_json
-from tests.tiny_models import tiny_backbone, tiny_vocabulary
+from tests.helpers.qwen_vocabulary import qwen_tokenizer_json
+from tests.helpers.tiny_models import tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 PIXELS = {

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.flops import FlopCounter, peak_flops, published_peak
 from mmtpp.model.parameters.lora import attach_lora
-from tests.tiny_models import IMAGE_PX, batcher, random_row, tiny_backbone, tiny_vocabulary
+from tests.helpers.tiny_models import IMAGE_PX, batcher, random_row, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 

@@ -17,8 +17,8 @@ from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.row_forecaster import RowForecaster
+from tests.helpers.tiny_models import CELLS, batcher, tiny_backbone, tiny_vocabulary
 from tests.parity.branched_rows import events_of, path_of, row_alone, row_of
-from tests.tiny_models import CELLS, batcher, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 IDS = VOCABULARY.token_ids()

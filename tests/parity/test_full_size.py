@@ -5,7 +5,7 @@ import pytest
 from mmtpp.model.full_size import FullSize, build_without_weights, full_size_config
 from mmtpp.model.parameters.lora import attach_lora, trainable_parameters
 from mmtpp.model.tokens.vocabulary import NUM_ADDED, Vocabulary
-from tests.qwen_vocabulary import qwen_vocabulary
+from tests.helpers.qwen_vocabulary import qwen_vocabulary
 
 RANK = 16
 # modules, LoRA parameters, parameters of the model: from the paper's setting and the model cards

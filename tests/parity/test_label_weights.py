@@ -9,8 +9,8 @@ from mmtpp.core.representation.branches import lay_out_branches
 from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.train.step import LabelWeights
+from tests.helpers.tiny_models import CELLS, random_row, tiny_vocabulary
 from tests.parity.branched_rows import events_of, row_of
-from tests.tiny_models import CELLS, random_row, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 MODALITIES = LossWeights(time=2.0, type=3.0, text=0.5, control=0.25)

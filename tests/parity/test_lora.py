@@ -23,7 +23,7 @@ from mmtpp.model.parameters.lora import (
     save_adapter,
     trainable_parameters,
 )
-from tests.tiny_models import batcher, nll, random_row, tiny_backbone, tiny_vocabulary
+from tests.helpers.tiny_models import batcher, nll, random_row, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 ROW = random_row(VOCABULARY, [40, 30], seed=1)

@@ -12,7 +12,7 @@ from mmtpp.model.base_folder import load_base, save_base
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.merge import merge_adapter
 from mmtpp.model.parameters.lora import attach_lora, save_adapter
-from tests.tiny_models import nll, random_row, tiny_backbone, tiny_vocabulary
+from tests.helpers.tiny_models import nll, random_row, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 ROW = random_row(VOCABULARY, [40, 30], seed=1)

@@ -8,7 +8,7 @@ from transformers import Qwen2VLImageProcessorPil
 from mmtpp.core.representation.positions import mrope_positions
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.processor import pixel_values
-from tests.tiny_models import (
+from tests.helpers.tiny_models import (
     CELLS,
     batcher,
     nll,

@@ -17,7 +17,7 @@ from mmtpp.model.event_model import (
     save_trained,
 )
 from mmtpp.model.merge import merge_adapter
-from tests.tiny_models import tiny_backbone, tiny_vocabulary
+from tests.helpers.tiny_models import tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 BASES = {

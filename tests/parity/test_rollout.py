@@ -13,8 +13,8 @@ from mmtpp.core.representation.type_words import words_of_types
 from mmtpp.model.decoding.sampling import FutureSampler
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.row_forecaster import RowForecaster
+from tests.helpers.tiny_models import CELLS, batcher, tiny_backbone, tiny_vocabulary
 from tests.parity.branched_rows import events_of, path_of, row_alone, row_of
-from tests.tiny_models import CELLS, batcher, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 IDS = VOCABULARY.token_ids()

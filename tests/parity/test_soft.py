@@ -20,7 +20,7 @@ from mmtpp.soft.soft_folder import load_soft_model, save_soft
 from mmtpp.soft.soft_model import SoftModel
 from mmtpp.soft.soft_rollout import SoftDistributions
 from mmtpp.soft.soft_settings import SoftSettings
-from tests.tiny_models import IMAGE_PX, batcher, tiny_backbone, tiny_vocabulary
+from tests.helpers.tiny_models import IMAGE_PX, batcher, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 TYPE_CODES = (0, 2, 5)

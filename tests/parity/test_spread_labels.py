@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from mmtpp.model.batch import SpreadLabels
 from mmtpp.model.event_model import EventModel
-from tests.tiny_models import tiny_backbone, tiny_vocabulary
+from tests.helpers.tiny_models import tiny_backbone, tiny_vocabulary
 
 
 def test_the_loss_is_for_the_label_and_the_gradient_for_the_spread_label():

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from mmtpp.config.load import config_from_tree
 from mmtpp.model.base_folder import build_tiny, save_base
+from tests.helpers.tiny_models import batcher
 from tests.parity.ranks import (
     STEPS,
     VOCABULARY,
@@ -20,7 +21,6 @@ from tests.parity.ranks import (
     rows_of,
     run_ranks,
 )
-from tests.tiny_models import batcher
 
 HALF = STEPS // 2
 TEXT_ONLY = Job(3, images=False, blank_frame=False)

@@ -6,7 +6,7 @@ import torch
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.parameters import token_rows
 from mmtpp.model.parameters.lora import attach_lora
-from tests.tiny_models import batcher, random_row, tiny_backbone, tiny_vocabulary
+from tests.helpers.tiny_models import batcher, random_row, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 ROW = random_row(VOCABULARY, [50, 40], seed=1, images=False)

@@ -11,8 +11,8 @@ from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.decoding.generation import GenerationSettings, TextGenerator
 from mmtpp.model.event_model import EventModel
+from tests.helpers.tiny_models import CELLS, batcher, tiny_backbone, tiny_vocabulary
 from tests.parity.branched_rows import events_of, row_alone, row_of
-from tests.tiny_models import CELLS, batcher, tiny_backbone, tiny_vocabulary
 
 VOCABULARY = tiny_vocabulary()
 IDS = VOCABULARY.token_ids()

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmtpp.core.forecasting.futures import Futures
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.gated_expert import GatedExpert, load_gated_expert
@@ -14,7 +15,7 @@ from mmtpp.expert.stored_past import StoredPast
 from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.inference.event_places import positioned_events
 from mmtpp.inference.model_actor import ModelActor, ModelActorSettings
-from mmtpp.model.decoding.sampling import Futures, FutureSampler
+from mmtpp.model.decoding.sampling import FutureSampler
 
 FUTURE_SCHEMA = pa.schema(
     [

@@ -8,13 +8,13 @@ Axes: N futures, S events of a future, K types, L tokens of an event.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.forecasting.futures import Futures, MixedModel, draw
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.representation.template import Template
 from mmtpp.model.batch import Batch
@@ -23,42 +23,6 @@ from mmtpp.model.event_model import EventModel
 from mmtpp.model.row_forecaster import NUM_FIRST_BYTES
 
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Futures:
-    """N sampled continuations of a sequence.
-
-    Attributes:
-        intervals: (N, S) intervals, in the source's unit.
-        types: (N, S) type codes.
-        is_within: (N, S) True for events up to the horizon, False for sampled events after it.
-        nll: (N, S) nats of the interval and of the type of each event. A language model scores the
-            first two bytes of the interval, an expert its density; NaN for a mixture of both.
-        type_probabilities: (N, S, K) probability of every type for each event.
-    """
-
-    intervals: FloatArray
-    types: NDArray[np.int16]
-    is_within: NDArray[np.bool_]
-    nll: FloatArray
-    type_probabilities: FloatArray
-
-
-class MixedModel(Protocol):
-    """Another model of the same futures, which is mixed with the language model."""
-
-    def mix_intervals(self, intervals: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """(N,) the given intervals, some of them replaced by intervals of the other model."""
-        ...
-
-    def mix_types(self, probabilities: FloatArray, intervals: FloatArray) -> FloatArray:
-        """(N, K) probabilities of the types by both models, given (N,) intervals."""
-        ...
-
-    def append(self, intervals: FloatArray, type_codes: NDArray[np.int16]) -> None:
-        """Continue every future with an event."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +208,3 @@ class FutureSampler:
     def _log_probabilities(self, hidden_ND: torch.Tensor, ids: torch.Tensor) -> FloatArray:
         """(N, K) nats of the tokens ``ids``, normalised among them."""
         return self._model.head.choose(hidden_ND, ids).double().cpu().numpy()
-
-
-def draw(probabilities: FloatArray, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(N,) one index drawn from every row of (N, K) probabilities."""
-    cumulative = np.cumsum(probabilities, axis=1)
-    draws = rng.random(len(probabilities))[:, None] * cumulative[:, -1:]
-    return (cumulative <= draws).sum(axis=1)

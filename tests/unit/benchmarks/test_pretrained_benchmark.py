@@ -9,7 +9,7 @@ from benchmarks.pretrained.event_sets import write_utterances as write_share
 from benchmarks.pretrained.report import build_table
 from benchmarks.pretrained.trial import TINY, likelihoods
 from mmtpp.core.split import split_from_key
-from tests.utterances import write_utterances
+from tests.helpers.utterances import write_utterances
 
 
 @pytest.fixture

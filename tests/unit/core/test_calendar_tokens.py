@@ -15,7 +15,7 @@ from mmtpp.core.representation.template import STYLES, Template, TemplateSetting
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.times.calendar import WEEKDAYS, local_times, minutes_of_week
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
-from tests.qwen_vocabulary import qwen_vocabulary
+from tests.helpers.qwen_vocabulary import qwen_vocabulary
 from tests.unit.generators import IDS, events
 
 # 2024-01-02 was a Tuesday

@@ -14,7 +14,7 @@ import pytest
 from mmtpp.core.events import Events
 from mmtpp.core.representation.template import STYLES, Template, TemplateSettings
 from mmtpp.model.tokens.vocabulary import MARKERS, Vocabulary
-from tests.qwen_vocabulary import qwen_tokenizer, qwen_vocabulary
+from tests.helpers.qwen_vocabulary import qwen_tokenizer, qwen_vocabulary
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 TEXTS = ("哈哈哈", "AA1141 to MIA, 757-223", "<|im_end|>", "", "前方高能")

@@ -29,7 +29,7 @@ from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
-from tests.steps import encode_shard
+from tests.helpers.steps import encode_shard
 
 TOKENIZER = train_tokenizer(["some words of text"], size=300)
 VOCABULARY = Vocabulary(TOKENIZER)

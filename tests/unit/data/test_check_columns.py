@@ -19,7 +19,7 @@ from mmtpp.data.sources.columns import Columns, ColumnsParser, build_columns_rea
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile, RawColumns, SourceReader
 from mmtpp.data.sources.type_codes import OTHER, TypeCodes
-from tests.tables import arrow_bytes, parquet_bytes
+from tests.helpers.tables import arrow_bytes, parquet_bytes
 
 COLUMNS = {"time": "t", "sequence": "who", "type": "k", "text": "x", "image": "i", "interval": "w"}
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=4)

@@ -16,8 +16,8 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.event_files import CAB_FILES, CAB_ROWS
-from tests.tables import csv_bytes, json_lines, parquet_bytes
+from tests.helpers.event_files import CAB_FILES, CAB_ROWS
+from tests.helpers.tables import csv_bytes, json_lines, parquet_bytes
 
 CAB = Columns(time="unix_time", sequence="cab_id", type="event_type")
 CAB_TYPES = ("pickup", "dropoff")

@@ -5,8 +5,8 @@ import pytest
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.event_files import QA_HISTORY, QA_PROMPT
-from tests.tables import json_lines
+from tests.helpers.event_files import QA_HISTORY, QA_PROMPT
+from tests.helpers.tables import json_lines
 
 QA = build_reader("danmaku_qa")
 

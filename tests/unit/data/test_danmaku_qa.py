@@ -7,7 +7,7 @@ import pytest
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.event_files import QA_RECORD
+from tests.helpers.event_files import QA_RECORD
 
 QA = build_reader("danmaku_qa")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mmtpp
-from tests.event_files import PACKERS
+from tests.helpers.event_files import PACKERS
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "formats.md").read_text()

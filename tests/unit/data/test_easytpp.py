@@ -13,8 +13,8 @@ from mmtpp.data.sources.easytpp import parse
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.event_files import EASYTPP_EVENTS
-from tests.tables import json_lines, parquet_bytes
+from tests.helpers.event_files import EASYTPP_EVENTS
+from tests.helpers.tables import json_lines, parquet_bytes
 
 EASYTPP = build_reader("easytpp")
 

@@ -14,7 +14,7 @@ from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.folder_keys import folder_keys, list_folder_keys
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.tables import csv_bytes, json_lines, parquet_bytes
+from tests.helpers.tables import csv_bytes, json_lines, parquet_bytes
 
 COLUMNS = Columns(time="t", sequence="id", type="kind", split="part")
 FORMS = {"csv": csv_bytes, "jsonl": json_lines, "parquet": parquet_bytes}

@@ -26,8 +26,8 @@ from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.data.store.stored_sequence import StoredSequence
 from mmtpp.inspect.dataset import load
 from mmtpp.model.tokens.vocabulary import train_tokenizer
-from tests.steps import SETTINGS, encode_shard
-from tests.tables import write_rows
+from tests.helpers.steps import SETTINGS, encode_shard
+from tests.helpers.tables import write_rows
 
 TOKENIZER = train_tokenizer(["some words of text"], size=300)
 

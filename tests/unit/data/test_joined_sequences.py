@@ -23,8 +23,8 @@ from mmtpp.data.encode.shards import build_partition
 from mmtpp.data.prepare import prepare
 from mmtpp.data.sources.reader import ReadCounts
 from mmtpp.storage.paths import read_bytes, read_range
-from tests.steps import SETTINGS
-from tests.tables import write_rows
+from tests.helpers.steps import SETTINGS
+from tests.helpers.tables import write_rows
 
 # a file is a list of events: sequence, time, type, text, image
 EVENT = st.tuples(

@@ -52,7 +52,7 @@ from mmtpp.data.store.layout import SEQUENCES
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
-from tests.steps import encode_shard
+from tests.helpers.steps import encode_shard
 from tests.unit.generators import IDS, TEMPLATES, events, plain_events
 
 WORDS = "one two three four five six seven eight nine ten"

@@ -22,7 +22,7 @@ from mmtpp.data.store.layout import REJECTED, SEQUENCES
 from mmtpp.model.tokens.vocabulary import train_tokenizer
 from mmtpp.predict.rejections import Rejections
 from mmtpp.storage.parquet import read_table
-from tests.steps import SETTINGS, encode_shard
+from tests.helpers.steps import SETTINGS, encode_shard
 
 TOKENIZER = train_tokenizer(["some words of text", "and more"], size=300)
 COLUMNS = {"time": "t", "sequence": "s", "type": "k"}

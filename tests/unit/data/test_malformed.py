@@ -14,8 +14,8 @@ from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.event_files import CAB_FILES, EASYTPP_EVENTS, QA_PROMPT, QA_RECORD
-from tests.tables import xes_bytes
+from tests.helpers.event_files import CAB_FILES, EASYTPP_EVENTS, QA_PROMPT, QA_RECORD
+from tests.helpers.tables import xes_bytes
 
 MMTPP = [
     {

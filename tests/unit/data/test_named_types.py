@@ -26,7 +26,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
-from tests.steps import encode_shard
+from tests.helpers.steps import encode_shard
 
 NAMES = ("Nice Question", "Guru")
 TOKENIZER = train_tokenizer([*NAMES] * 40, size=330)

@@ -12,7 +12,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.tables import json_lines, parquet_bytes
+from tests.helpers.tables import json_lines, parquet_bytes
 
 COLUMNS = Columns(time="a.b.t", sequence="id", type="a.k", text="x.y")
 ROWS = [

@@ -16,7 +16,7 @@ from mmtpp.data.sources.event_files import (
     unpack,
     whole_suffix,
 )
-from tests.event_files import PACKERS, pack_zstd
+from tests.helpers.event_files import PACKERS, pack_zstd
 
 TEXT = b"".join(b"pump-%d,%d\n" % (place % 7, place * place) for place in range(3000))
 

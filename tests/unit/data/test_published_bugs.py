@@ -26,7 +26,7 @@ from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.model.processor import decode_image
 from mmtpp.model.tokens.vocabulary import train_tokenizer
-from tests.steps import encode_shard
+from tests.helpers.steps import encode_shard
 from tests.unit.generators import IDS, TEMPLATES, events, plain_events
 from tests.unit.token_parser import ParsedEvent, ParsedRun, parse_tokens
 

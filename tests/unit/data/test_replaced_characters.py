@@ -14,8 +14,8 @@ from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.encode.totals import Totals
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.manifest import MANIFEST_FILE, find_manifest, load_manifest
-from tests.steps import SETTINGS, encode_shard
-from tests.unwritable import SMOLLM2_UNWRITABLE, tokenizer_without
+from tests.helpers.steps import SETTINGS, encode_shard
+from tests.helpers.unwritable import SMOLLM2_UNWRITABLE, tokenizer_without
 
 TEXTS = ["\x13\U00040000 ü", "go", "\x13\U00040000 ü", "\x05"]  # U+0005 has a token
 TOKENIZER = tokenizer_without(SMOLLM2_UNWRITABLE)

@@ -10,7 +10,7 @@ from mmtpp.data.encode.encode_settings import EncodeSettings
 from mmtpp.data.encode.reused_shards import ShardInputs, find_reusable
 from mmtpp.data.encode.shards import build_shards
 from mmtpp.data.encode.source_files import SourceFiles
-from tests.steps import SETTINGS
+from tests.helpers.steps import SETTINGS
 
 EVENTS = {"a.json": 1, "b.json": 2, "red.png": 3}
 

@@ -18,7 +18,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.tables import arrow_bytes
+from tests.helpers.tables import arrow_bytes
 
 ROWS = [{"id": f"s{place // 3}", "t": float(place), "meta": {"k": place % 2}} for place in range(9)]
 COLUMNS = {"time": "t", "sequence": "id", "type": "meta.k"}

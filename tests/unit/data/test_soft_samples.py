@@ -24,7 +24,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
-from tests.steps import encode_shard
+from tests.helpers.steps import encode_shard
 
 NUM_EVENTS = 10_000  # three parts of the store
 TOKENIZER = train_tokenizer(["some words of text"], size=300)

@@ -33,8 +33,8 @@ from mmtpp.evaluate.forecasts import read_histories
 from mmtpp.evaluate.likelihoods import count_training_events
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.paths import join
-from tests.steps import SETTINGS, encode_shard
-from tests.tables import write_rows
+from tests.helpers.steps import SETTINGS, encode_shard
+from tests.helpers.tables import write_rows
 
 TOKENIZER = train_tokenizer(["some words of text"], size=300)
 VOCABULARY = Vocabulary(TOKENIZER)

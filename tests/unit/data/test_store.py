@@ -21,7 +21,7 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.parquet import open_file
-from tests.steps import encode_shard
+from tests.helpers.steps import encode_shard
 
 TOKENIZER = train_tokenizer(["some words of text", "and more"], size=300)
 VOCABULARY = Vocabulary(TOKENIZER)

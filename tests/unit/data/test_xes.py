@@ -14,7 +14,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
-from tests.tables import xes_bytes
+from tests.helpers.tables import xes_bytes
 
 NAMES = ("register", "decide")
 

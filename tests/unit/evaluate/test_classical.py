@@ -14,7 +14,7 @@ from mmtpp.core.point_processes.hawkes import DECAYS, Hawkes
 from mmtpp.core.point_processes.history import CHUNK, History
 from mmtpp.evaluate.baselines.marginal import Marginal
 from mmtpp.evaluate.scores.metrics import estimate_metrics
-from tests.baselines import forecast_with_baselines
+from tests.helpers.baselines import forecast_with_baselines
 
 MU = np.array([0.3, 0.1])
 BETAS = (0.4, 6.0)  # per unit

@@ -7,7 +7,7 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.evaluate import evaluate
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.model.folders.record import TrainedTasks
-from tests.stand_in import stand_in
+from tests.helpers.stand_in import stand_in
 
 
 def test_a_split_without_questions_stops_it_before_anything_is_computed(

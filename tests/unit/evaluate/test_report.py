@@ -19,7 +19,7 @@ from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import headline, verdicts
 from mmtpp.evaluate.scores.metrics import Estimate, estimate_metrics, metric_differences
 from mmtpp.pages.page_style import shorten
-from tests.report import (
+from tests.helpers.report import (
     HOSTILE,
     LONG,
     NUM_EVENTS,

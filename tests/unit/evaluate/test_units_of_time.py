@@ -15,7 +15,7 @@ from mmtpp.core.times.clock import Clock
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.evaluate.scores.targets import _time_nll
 from mmtpp.model.row_forecaster import TimeForecasts
-from tests.baselines import forecast_with_baselines
+from tests.helpers.baselines import forecast_with_baselines
 
 EPOCH = 1_700_000_000
 NLL = "time/nll_nats_per_event"

@@ -15,7 +15,7 @@ from mmtpp.data.encode.totals import Totals
 from mmtpp.exchange.convert import COLUMNS, to_datasets
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.paths import join
-from tests.steps import SETTINGS, encode_shard
+from tests.helpers.steps import SETTINGS, encode_shard
 
 
 @pytest.fixture

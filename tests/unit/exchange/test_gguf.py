@@ -14,7 +14,7 @@ from mmtpp.exchange.gguf_import import ARCHITECTURES, import_gguf
 from mmtpp.model.folders.companions import read_companions
 from mmtpp.model.folders.folder import local_folder
 from mmtpp.storage.model_folder import source_tags
-from tests.gguf_files import MERGES, SPECIAL, TEMPLATE, write_gguf, write_tokens
+from tests.helpers.gguf_files import MERGES, SPECIAL, TEMPLATE, write_gguf, write_tokens
 
 TEXT = "Roger\n12 go 345"
 

@@ -9,7 +9,7 @@ from mmtpp.core.errors import ClusterError
 from mmtpp.exchange.gguf_import import read_fields
 from mmtpp.exchange.gguf_tokenizer import build_tokenizer
 from mmtpp.model.tokens.vocabulary import Vocabulary
-from tests.unwritable import SMOLLM2_CONTROL
+from tests.helpers.unwritable import SMOLLM2_CONTROL
 
 UNWRITABLE = {*SMOLLM2_CONTROL, *range(0x40000, 0xC0000)}
 

@@ -31,7 +31,7 @@ from mmtpp.expert.read_sequences import (
 )
 from mmtpp.expert.stored_past import PositionedEvents, StoredPast
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
-from tests.steps import encode_shard
+from tests.helpers.steps import encode_shard
 from tests.unit.expert.conftest import SETTINGS
 
 TOKENIZER = train_tokenizer(["some words"], size=300)

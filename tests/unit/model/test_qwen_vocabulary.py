@@ -13,7 +13,7 @@ from mmtpp.core.events import Events
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.core.representation.timecode import encode_intervals
 from mmtpp.model.tokens.vocabulary import MARKERS, SPARE_ROWS, Vocabulary
-from tests.qwen_vocabulary import (
+from tests.helpers.qwen_vocabulary import (
     num_merges,
     published_tokenizer,
     qwen_tokenizer,

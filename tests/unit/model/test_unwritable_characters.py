@@ -14,7 +14,7 @@ from mmtpp.model.tokens.unwritable_characters import (
     find_unwritable_bytes,
 )
 from mmtpp.model.tokens.vocabulary import Vocabulary
-from tests.unwritable import (
+from tests.helpers.unwritable import (
     SMOLLM2_CONTROL,
     SMOLLM2_UNWRITABLE,
     tokenizer_without,

@@ -17,7 +17,7 @@ from mmtpp.model.folders.record import TrainedTasks, write_template
 from mmtpp.model.tokens.vocabulary import TOKENIZER_FILE
 from mmtpp.predict import predict as predict_job
 from mmtpp.storage.manifest import SCHEMA_VERSION, Manifest
-from tests.tiny_models import tiny_vocabulary
+from tests.helpers.tiny_models import tiny_vocabulary
 
 IMAGE_PX, SECONDS_PER_UNIT = 56, 60.0
 JOBS = {

@@ -41,7 +41,6 @@ INTERNAL = {
         "model.folders.description",
         "model.folders.folder",
         "model.folders.record",
-        "model.decoding.sampling",
     },
     "soft": {"core", "data", "model", "expert"},
     "train": {

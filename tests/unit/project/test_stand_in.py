@@ -5,7 +5,7 @@ import pytest
 from mmtpp.model.batch import Batcher
 from mmtpp.train.ranks.watchdog import Watchdog
 from mmtpp.train.worker_inputs import WorkerInputs
-from tests.stand_in import stand_in
+from tests.helpers.stand_in import stand_in
 
 
 def test_fields_methods_and_assigned_attributes_are_known():

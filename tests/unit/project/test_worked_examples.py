@@ -34,8 +34,8 @@ def test_an_example_works_on_a_copy_of_the_package(name: str, tmp_path: Path):
     )
     (tmp_path / "tests" / "unit").mkdir(parents=True)
     shutil.copy(ROOT / "tests" / "unit" / "generators.py", tmp_path / "tests" / "unit")
-    (tmp_path / "tests" / "parity").mkdir()
-    for helper in ("tiny_models.py", "parity/families.py"):
+    for helper in ("helpers/tiny_models.py", "parity/families.py"):
+        (tmp_path / "tests" / helper).parent.mkdir()
         shutil.copy(ROOT / "tests" / helper, tmp_path / "tests" / helper)
     tests: list[str] = []
     for language, code in re.findall(

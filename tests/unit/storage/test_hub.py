@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.hub_server import COMMIT, serve_hub
+from tests.helpers.hub_server import COMMIT, serve_hub
 
 FILES = {
     "tokenizer.json": b"{}",

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
-from tests.hub_server import COMMIT, serve_hub
+from tests.helpers.hub_server import COMMIT, serve_hub
 
 DATA_SET = f"hf://datasets/owner/name@{COMMIT}"
 ROWS = [

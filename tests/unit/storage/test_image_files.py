@@ -29,8 +29,8 @@ from mmtpp.model.tokens.vocabulary import train_tokenizer
 from mmtpp.storage import web
 from mmtpp.storage.image_files import describe_image, locate_image, name_of_bytes, read_image
 from mmtpp.storage.web import is_public, read_https
-from tests.steps import encode_shard
-from tests.tables import parquet_bytes
+from tests.helpers.steps import encode_shard
+from tests.helpers.tables import parquet_bytes
 
 ROOTS = ("s3://pictures/2024/", "https://images.example/a", "/mnt/pictures")
 

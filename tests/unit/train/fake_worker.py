@@ -21,7 +21,7 @@ from mmtpp.train.step import StepContext
 from mmtpp.train.telemetry import Telemetry
 from mmtpp.train.worker import Worker
 from mmtpp.train.worker_inputs import WorkerInputs
-from tests.stand_in import stand_in
+from tests.helpers.stand_in import stand_in
 
 NO_INTERRUPTION = InterruptionState(machine_leaves=False, stop_requested=False)
 

@@ -13,8 +13,8 @@ from mmtpp.storage.manifest import Manifest
 from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.launch import expert_job
-from tests.stand_in import stand_in
-from tests.tiny_models import tiny_vocabulary
+from tests.helpers.stand_in import stand_in
+from tests.helpers.tiny_models import tiny_vocabulary
 
 RUN = RunIdentity("expert", "/runs/expert", "key")
 

@@ -13,7 +13,7 @@ from mmtpp.storage.paths import join, write_bytes
 from mmtpp.train.launch import training_jobs
 from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE
-from tests.stand_in import stand_in
+from tests.helpers.stand_in import stand_in
 
 FINGERPRINT = "f" * 64
 

@@ -18,8 +18,8 @@ from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.step import LabelWeights, StepContext, train_step
 from mmtpp.train.worker import Worker
 from mmtpp.train.worker_inputs import WorkerInputs
-from tests.stand_in import stand_in
-from tests.tiny_models import random_row, tiny_vocabulary
+from tests.helpers.stand_in import stand_in
+from tests.helpers.tiny_models import random_row, tiny_vocabulary
 
 
 def test_a_step_without_weighted_labels_names_the_weights(monkeypatch: pytest.MonkeyPatch):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from tests.tables import arrow_bytes, csv_bytes, json_lines, parquet_bytes
+from tests.helpers.tables import arrow_bytes, csv_bytes, json_lines, parquet_bytes
 
 
 def pack_zstd(data: bytes) -> bytes:
