@@ -29,7 +29,10 @@ def run_sweep_job(
     """
     start_logging()
     parser = argparse.ArgumentParser(
-        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--config", metavar="FILE.toml", type=Path, required=True, help="file of the sweep"

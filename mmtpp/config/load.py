@@ -50,6 +50,7 @@ def parse_arguments(
         epilog="A setting is taken from --set, else from the file, else from its default.\n"
         "mmtpp settings WORD prints settings with their help; jobs/configs has example files.",
         formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the lines of an example
+        allow_abbrev=False,  # the command to type next repeats the options
     )
     parser.add_argument("--config", metavar="FILE.toml", type=Path, help="TOML file with settings")
     parser.add_argument(

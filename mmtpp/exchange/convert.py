@@ -165,7 +165,7 @@ def _write_image(uri: str, image_paths: dict[str, str], folder: Path, image_px: 
         path = folder / image_paths[uri]
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = load_image(uri, image_px=image_px)
-        path.write_bytes(encode_image(pixels, image_px=image_px, kind="PNG"))
+        path.write_bytes(encode_image(pixels, image_px=image_px, file_format="PNG"))
     return image_paths[uri]
 
 

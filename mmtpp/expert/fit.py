@@ -4,6 +4,7 @@ Each network has its own random start and order of events. The weights that are 
 moving average over recent steps; the best ones on validation are kept.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from copy import deepcopy
@@ -38,6 +39,8 @@ _WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
 _AVERAGED_STEPS = 200
 _PATIENCE = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
+
+logger = logging.getLogger(__name__)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -263,7 +266,10 @@ class ExpertFit:
         """
         progress = self.progress
         best = progress.best_nll
-        if losses is None or best is None or losses.nll < best:
+        is_finite = losses is None or math.isfinite(losses.nll)
+        if not is_finite:
+            logger.warning("the validation loss is not finite after step %d", progress.step)
+        if losses is None or (is_finite and (best is None or losses.nll < best)):
             progress.worse = 0
             progress.best_nll = losses.nll if losses else None
             self._best = _copy(self._averaged.state_dict())

@@ -104,17 +104,17 @@ def decode_image(data: bytes, *, image_px: int, max_pixels: int) -> bytes:
     return rgb.tobytes()
 
 
-def encode_image(pixels: NDArray[np.uint8], *, image_px: int, kind: str) -> bytes:
+def encode_image(pixels: NDArray[np.uint8], *, image_px: int, file_format: str) -> bytes:
     """Encode a frame as an image file.
 
     Args:
         pixels: ``image_px * image_px * 3`` values, RGB, row by row.
         image_px: Side of the frame, in pixels.
-        kind: Format of the file: ``JPEG`` (small) or ``PNG`` (lossless).
+        file_format: Format of the file: ``JPEG`` (small) or ``PNG`` (lossless).
     """
     file = io.BytesIO()
     image = Image.fromarray(pixels.reshape(image_px, image_px, 3))
-    image.save(file, format=kind, quality=80)
+    image.save(file, format=file_format, quality=80)
     return file.getvalue()
 
 

@@ -134,8 +134,8 @@ def _without_held_out(config: RunConfig) -> RunConfig:
     """Settings that hold out no events; a split given by the source is kept."""
     source = config.source
     if config.split.by == "given" and source.uri:
-        suffixes, files = source_reader(source).suffixes, list_source(*split_file(source.uri))
-        paths = [path for path, _ in files if path.endswith(suffixes)]
+        reader, files = source_reader(source), list_source(*split_file(source.uri))
+        paths = [path for path, _ in files if reader.reads(path)]
         if source.columns.split or all(map(split_from_path, paths)):
             return config  # sequences of different splits may have equal ids
     changes = {

@@ -156,22 +156,22 @@ def _fit_types(
     exposure = events.exposure(sources.of_type[events.types], sources.count, decays)
     counts = np.bincount(events.types[events.is_target], minlength=num_types)
     gaps = np.zeros(num_types)
-    for num_fitted, kind in enumerate(np.argsort(counts).tolist()):
-        is_kind = events.types[events.is_target] == kind
-        columns, exposed = features[is_kind], exposure
-        if sources.is_shared[kind]:
-            of_kind = (events.types == kind).astype(np.float64)
-            columns = np.hstack([columns, events.features(of_kind[:, None], decays)[is_kind]])
-            by_kind = events.exposure(np.where(of_kind, 0, 1), 2, decays)
+    for num_fitted, event_type in enumerate(np.argsort(counts).tolist()):
+        has_type = events.types[events.is_target] == event_type
+        columns, exposed = features[has_type], exposure
+        if sources.is_shared[event_type]:
+            of_type = (events.types == event_type).astype(np.float64)
+            columns = np.hstack([columns, events.features(of_type[:, None], decays)[has_type]])
+            by_kind = events.exposure(np.where(of_type, 0, 1), 2, decays)
             exposed = np.append(exposure, by_kind.reshape(len(decays), 2)[:, 0])
         now = time.monotonic()
-        parameters, gaps[kind] = _maximise(
+        parameters, gaps[event_type] = _maximise(
             columns,
             np.append(events.duration, exposed + CHILDLESS),
             now + (started + max_seconds - now) / (num_types - num_fitted),
         )
-        mu[kind] = parameters[0]
-        alpha[kind] = sources.alpha(kind, parameters[1:], len(decays))
+        mu[event_type] = parameters[0]
+        alpha[event_type] = sources.alpha(event_type, parameters[1:], len(decays))
         report(num_fitted + 1)
     gap = float((gaps * (counts + BACKGROUND)).sum() / max(1, counts.sum()))
     if gap > 2 * GAP:
@@ -245,18 +245,18 @@ class _Sources:
         of_type[order[: MAX_SOURCES - 1]] = np.arange(MAX_SOURCES - 1)
         return cls(of_type, MAX_SOURCES, of_type == MAX_SOURCES - 1)
 
-    def alpha(self, kind: int, parameters: FloatArray, num_decays: int) -> FloatArray:
+    def alpha(self, event_type: int, parameters: FloatArray, num_decays: int) -> FloatArray:
         """(K, D) expected events of one type that an event of each type causes.
 
         Args:
-            kind: Index of the caused type.
+            event_type: Index of the caused type.
             parameters: Fitted parameters of this type, without the background.
             num_decays: Number of decays, D.
         """
         shared = parameters[: num_decays * self.count].reshape(num_decays, self.count)
         alpha = shared.T[self.of_type]
-        if self.is_shared[kind]:
-            alpha[kind] += parameters[num_decays * self.count :]
+        if self.is_shared[event_type]:
+            alpha[event_type] += parameters[num_decays * self.count :]
         return alpha
 
 

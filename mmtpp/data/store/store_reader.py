@@ -84,11 +84,12 @@ class StoreReader:
             columns = [
                 group.column(place) for group in groups for place in range(group.num_columns)
             ]
-            return max(
+            lengths = [
                 column.statistics.max
                 for column in columns
                 if column.path_in_schema.startswith("text_lengths.")
-            )
+            ]
+            return max(lengths, default=0)  # a file without a sequence has no row group
 
     def sequences(
         self, files: Iterable[str], *, with_text: bool = False, with_questions: bool = False

@@ -77,7 +77,8 @@ class ExampleReader(ModelActor):
             "similar": similar,
             "frame": [index_of.get(frame, NO_FRAME) for frame in events.frames.tolist()],
             "frames": [
-                encode_image(pixels, image_px=self._image_px, kind="JPEG") for _, pixels in images
+                encode_image(pixels, image_px=self._image_px, file_format="JPEG")
+                for _, pixels in images
             ],
             "attention": attention,
             "attention_elsewhere": elsewhere,

@@ -59,12 +59,12 @@ def example_targets(example: Example, targets: pa.Table, names: list[str]) -> li
         if not 0 <= index < len(example.times):
             continue
         levels = tuple(row[f"quantile_{level}"] for level in ("05", "25", "50", "75", "95"))
-        kind = row["predicted_type"]
+        event_type = row["predicted_type"]
         selected.append(
             TargetForecast(
                 index,
                 None if None in levels else levels,
-                None if kind is None else names[kind],
+                None if event_type is None else names[event_type],
                 float(np.nansum([row[name] or 0.0 for name in ("time_nll", "type_nll")])),
             )
         )
@@ -95,7 +95,7 @@ def draw_timeline(
     events: list[dict[str, object]] = []
     for index in range(len(example.times)):
         forecast, weight = forecast_of.get(index), float(example.attention[index])
-        kind = shorten(names[int(example.types[index])], MAX_NAME)
+        event_type = shorten(names[int(example.types[index])], MAX_NAME)
         frame = int(example.frame[index])
         events.append(
             {
@@ -105,7 +105,7 @@ def draw_timeline(
                 "similar": bool(example.similar[index]),
                 "is_target": forecast is not None,
                 "bar": round(60 * weight / most, 1) if np.isfinite(weight) else 0,
-                "lines": _details(example, index, kind, forecast, times),
+                "lines": _details(example, index, event_type, forecast, times),
                 "frame": None if frame == NO_FRAME else frame,
             }
         )
@@ -129,7 +129,7 @@ def draw_timeline(
 
 
 def _details(
-    example: Example, index: int, kind: str, forecast: TargetForecast | None, times: TimeScale
+    example: Example, index: int, event_type: str, forecast: TargetForecast | None, times: TimeScale
 ) -> list[str]:
     """Lines of text about an event."""
     state = "compressed into a similar event" if example.similar[index] else "in full"
@@ -137,7 +137,8 @@ def _details(
     if np.isfinite(weight):
         state += f"; {weight:.1%} of the last question's attention"
     return [
-        f"event {example.start + index}, {kind}, {times.moment(float(example.times[index]))}, "
+        f"event {example.start + index}, {event_type}, "
+        f"{times.moment(float(example.times[index]))}, "
         f"{times.wait(float(example.intervals[index]))} after the previous event",
         state,
         *([] if forecast is None else [_forecast_text(forecast, times)]),

@@ -7,7 +7,13 @@ import numpy as np
 
 from mmtpp.core.times.durations import SECONDS, Unit, format_number
 from mmtpp.evaluate.scores import metric_names
-from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, HORIZON_METRICS, Best, Kind, Shown
+from mmtpp.evaluate.scores.metric_table import (
+    FORECAST_METRICS,
+    HORIZON_METRICS,
+    Best,
+    Quantity,
+    Shown,
+)
 from mmtpp.evaluate.scores.metrics import Estimate
 
 NOMINAL_COVERAGE = 0.9
@@ -19,12 +25,12 @@ class Measure:
 
     Attributes:
         shown: Its texts.
-        kind: Unit of the values.
+        quantity: What the values are, which gives their unit.
         best: The best value; the nominal value of a coverage is ``NOMINAL_COVERAGE``.
     """
 
     shown: Shown
-    kind: Kind
+    quantity: Quantity
     best: Best
 
     @property
@@ -41,20 +47,20 @@ class Measure:
             value: Value of the metric; ``time`` in seconds.
             unit: Unit in which durations are written.
         """
-        if self.kind == "time":
+        if self.quantity == "time":
             return unit.text(value)
         if not np.isfinite(value):
             return format_number(value)
-        if self.kind == "share":
+        if self.quantity == "share":
             return f"{100 * value:.1f} %"
-        return f"{value:,.3f}" if self.kind == "nats" else format_number(value)
+        return f"{value:,.3f}" if self.quantity == "nats" else format_number(value)
 
     def interval(self, estimate: Estimate, unit: Unit = SECONDS) -> str:
         """Write the ends of the 95 % interval without their unit; empty where one is infinite."""
         if not np.isfinite([estimate.value, estimate.low, estimate.high]).all():
             return ""
         ends = [estimate.low, estimate.high]
-        if self.kind == "time":
+        if self.quantity == "time":
             return " to ".join(map(unit.number, ends))
         return " to ".join(self.text(end).removesuffix(" %") for end in ends)
 
@@ -86,10 +92,10 @@ def _measures() -> dict[str, Measure]:
     metrics = {**FORECAST_METRICS, **HORIZON_METRICS}
 
     def place(name: str) -> tuple[int, bool]:
-        return _FAMILIES.index(name.partition("/")[0]), metrics[name].kind != "nats"
+        return _FAMILIES.index(name.partition("/")[0]), metrics[name].quantity != "nats"
 
     return {
-        name: Measure(shown, metrics[name].kind, best)
+        name: Measure(shown, metrics[name].quantity, best)
         for name in sorted(metrics, key=place)
         if (shown := metrics[name].shown) and (best := metrics[name].best)
     }

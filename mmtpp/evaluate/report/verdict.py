@@ -120,9 +120,9 @@ def _sentence(
     difference: Estimate,
     state: str,
 ) -> str:
-    is_time = measure.kind == "time"
+    is_time = measure.quantity == "time"
     unit = typical_unit([model.value, baseline.value] if is_time else [])
-    suffix = " nats" if measure.kind == "nats" else ""
+    suffix = " nats" if measure.quantity == "nats" else ""
     ours, theirs = (
         f"{measure.text(estimate.value, unit)}{suffix}" for estimate in (model, baseline)
     )
@@ -134,7 +134,7 @@ def _sentence(
         gap = Estimate(-gap.value, -gap.high, -gap.low)
     unit = typical_unit([abs(gap.value)] if is_time else [])
     value = f"{measure.text(gap.value, unit)}{suffix}"
-    if measure.kind == "share":
+    if measure.quantity == "share":
         value = value.replace(" %", " percentage points")
     ends = measure.interval(gap, unit)
     return f"{head}: {_WORDS[state]} {value} (95 % interval {ends or 'unknown'})."

@@ -22,7 +22,7 @@ from mmtpp.evaluate.scores.metric_names import (
     TYPE_NLL,
 )
 
-Kind = Literal["nats", "time", "share", "score"]
+Quantity = Literal["nats", "time", "share", "score"]
 """``nats``; ``time`` in seconds; ``share`` from 0 to 1; or ``score``, a plain number."""
 Best = Literal["lowest", "highest", "nearest"]
 """The best value: the lowest, the highest, or the value nearest to the nominal one."""
@@ -48,7 +48,7 @@ class Metric:
     """A metric; most are ratios of two sums over targets.
 
     Attributes:
-        kind: Unit of the values.
+        quantity: What the values are, which gives their unit.
         best: The best value; None where no value is better, which the report cannot show.
         numerator: Name of the sum in the numerator, a value of ``metrics.target_values``; empty for
             a metric that is no ratio.
@@ -57,7 +57,7 @@ class Metric:
         shown: Texts of the report; None if the report does not show the metric.
     """
 
-    kind: Kind
+    quantity: Quantity
     best: Best | None
     numerator: str = ""
     denominator: str = "targets"

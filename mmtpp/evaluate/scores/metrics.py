@@ -156,7 +156,7 @@ def _ratio(metric: Metric, sums: Sums, seconds_per_unit: float) -> FloatArray:
     """A metric from its two sums, each a number or an array over resamples."""
     with np.errstate(invalid="ignore"):  # undefined for a resample without any written text
         mean = np.divide(sums[metric.numerator], sums[metric.denominator])
-    factor = seconds_per_unit if metric.kind == "time" else 1
+    factor = seconds_per_unit if metric.quantity == "time" else 1
     return (np.sqrt(mean) if metric.is_root else mean) * factor
 
 

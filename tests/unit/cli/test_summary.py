@@ -91,3 +91,10 @@ def test_durations_have_readable_units():
         "time/rmse_s": "250 µs (0.00025 s)",
         "time/nll_nats_per_event": "9.2",
     }
+
+
+def test_options_are_not_abbreviated(capsys: pytest.CaptureFixture[str]):
+    """The command to type next repeats the options of this one."""
+    with pytest.raises(SystemExit):
+        parse_arguments("", ["--conf=demo.toml"])
+    assert "unrecognized arguments: --conf=demo.toml" in capsys.readouterr().err

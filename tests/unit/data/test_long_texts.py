@@ -355,6 +355,17 @@ def test_files_without_a_long_text_are_not_read_to_find_them(
         read.clear()
 
 
+def test_a_file_without_a_sequence_has_no_long_event(tmp_path: Path):
+    empty = ShardColumns.from_sequences(
+        [], paths=[], splits=[], tokenise=TextTokeniser(VOCABULARY)
+    )[0]
+    (tmp_path / SEQUENCES).mkdir()
+    empty.write(str(tmp_path / SEQUENCES / "000000.parquet"))
+    store = StoreSettings(str(tmp_path), "x" * 64, 56)
+    assert StoreReader(store).longest_text("000000.parquet") == 0
+    assert find_long_events(_settings(store), VOCABULARY.token_ids()).count == 0
+
+
 @given(TEMPLATES, events(min_size=1, max_size=9))
 def test_no_event_alone_costs_more_than_the_maximum(chosen: TemplateSettings, some: Events):
     template = Template(IDS, chosen)

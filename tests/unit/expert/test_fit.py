@@ -1,5 +1,6 @@
 """The training of the expert: it learns, repeats exactly, resumes, and ranks change nothing."""
 
+import math
 import threading
 from dataclasses import asdict, replace
 
@@ -11,7 +12,7 @@ from scipy import stats
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.expert.batch_order import BatchOrder
 from mmtpp.expert.fit import ExpertFit
-from mmtpp.expert.network_losses import Ranks, mean_losses
+from mmtpp.expert.network_losses import NetworkLosses, Ranks, mean_losses
 from mmtpp.expert.next_events import EventBlocks
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
 from tests.unit.expert.meeting import Meeting
@@ -79,6 +80,15 @@ def test_a_diverging_network_is_an_error(small: SmallFit):
         torch.equal(old[~old.isnan()], new[~old.isnan()])
         for old, new in zip(before, after, strict=True)
     )
+
+
+@pytest.mark.parametrize("nll", [math.nan, math.inf])
+def test_weights_with_a_loss_that_is_not_finite_are_never_the_best(small: SmallFit, nll: float):
+    fit = small.build()
+    fit.run_step()
+    for value, best in ((nll, None), (2.0, 2.0), (nll, 2.0), (1.5, 1.5)):
+        fit.keep_or_end(NetworkLosses(value, 0.0, 10))
+        assert fit.progress.best_nll == best
 
 
 def test_the_step_is_the_number_of_steps_of_all_networks(small: SmallFit):

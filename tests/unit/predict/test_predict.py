@@ -55,6 +55,10 @@ def test_new_events_need_no_splits_and_none_is_held_out(tmp_path: Path):
     assert _without_held_out(config_from_tree(tree)).split.model_dump() == whole
     tree["split"] = {"by": "given"}
     assert _without_held_out(config_from_tree(tree)).split.model_dump() == whole
+    for name in ("TODAY.CSV", "today.csv.gz"):  # names of files are read as prepare reads them
+        (tmp_path / "today.csv").rename(tmp_path / name)
+        assert _without_held_out(config_from_tree(tree)).split.model_dump() == whole
+        (tmp_path / name).rename(tmp_path / "today.csv")
     # as given, equal ids of train.csv and test.csv stay apart
     (tmp_path / "today.csv").unlink()
     for name in ("train.csv", "test.csv", "README.md"):
