@@ -248,10 +248,10 @@ def _limits(measured: Measurements, floors: Floors) -> list[str]:
         times = [run.by_step[step] for run in prepared]
         by_clock = amount / median(time.seconds for time in times)
         by_cpu = amount / median(time.worker_cpu for time in times)
-        per_cpu[name] = by_cpu / busy
+        per_cpu[name] = by_cpu / alone
         rows.append(
             f"| {name} | {alone:,.0f} | {busy:,.0f} | {by_clock:,.0f} ({by_clock / alone:.0%}) "
-            f"| {by_cpu:,.0f} ({by_cpu / busy:.0%}) |"
+            f"| {by_cpu:,.0f} ({by_cpu / alone:.0%}; {by_cpu / busy:.0%}) |"
         )
     return [
         "",
@@ -259,8 +259,9 @@ def _limits(measured: Measurements, floors: Floors) -> list[str]:
         "",
         "One process alone does so much in a second, and so much in a CPU second while another",
         "process does the same: a core is slower while the other one works, as it does while",
-        "`prepare` runs. By wall-clock time the server takes a part of the two cores, so `prepare`",
-        "is compared by the CPU seconds of its worker, whose start is included.",
+        "`prepare` runs. By wall-clock time the server takes a part of the two cores; the last",
+        "column divides by the CPU seconds of the worker, its start included, with the shares of",
+        "the first and of the second column.",
         "",
         "| part | alone, per second | both cores busy, per CPU second "
         "| prepare, one worker, per second | per CPU second |",
@@ -271,8 +272,7 @@ def _limits(measured: Measurements, floors: Floors) -> list[str]:
         "|---|---|",
         *(
             floors.row(
-                f"{name} of a CPU second of a worker, of the part with both cores busy "
-                f"(floor {minimum:.0%})",
+                f"{name} of a CPU second of a worker, of the part alone (floor {minimum:.0%})",
                 per_cpu[name],
                 minimum,
                 f"{per_cpu[name]:.0%}",

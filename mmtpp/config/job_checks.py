@@ -35,7 +35,8 @@ def _location(uri: str) -> str:
     scheme, separator, path = uri.partition("://")
     if separator and scheme != "file":
         return uri.rstrip("/")
-    return posixpath.normpath(path if separator else uri)
+    path = posixpath.normpath(path if separator else uri)
+    return f"/{path.strip('/')}".rstrip("/")  # "" for the root, which holds every path
 
 
 def check_predict(config: RunConfig) -> None:

@@ -276,6 +276,13 @@ class ExpertFit:
         else:
             progress.worse += 1
         if progress.step == self.num_steps or progress.worse >= self._patience:
+            if losses is not None and progress.best_nll is None:
+                raise NonFiniteLossError(
+                    "no validation loss is finite",
+                    where=f"network {progress.network + 1}, step {progress.step}",
+                    cause="training diverged",
+                    setting=f"expert.learning_rate = {self.settings.learning_rate:g}",
+                )
             self._finished.append(self._best)
             progress.finished_nll.append(progress.best_nll)
             progress.steps_before += progress.step

@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from mmtpp.config.flat_settings import flat_settings
 from mmtpp.runtime.interruptions import stops_on_sigterm
 from mmtpp.train.launch import pretrain
+from mmtpp.train.ranks.interruption_poll import InterruptionPoll
 from tests.helpers.curves import curve
 from tests.helpers.job_settings import make_config
 from tests.helpers.killing import pids_of
@@ -38,6 +39,17 @@ def test_a_killed_stop_request_stops_nothing_and_still_reaches_the_workers(clust
         assert not ray.wait([waiting], timeout=3)[0]
         os.kill(os.getpid(), signal.SIGTERM)
         assert ray.get(waiting, timeout=60) is None
+
+
+def test_a_lost_stop_request_stops_nothing(cluster, caplog):
+    with stops_on_sigterm() as stop_request:
+        poll = InterruptionPoll(stop_request)
+        ray.get(stop_request.__ray_ready__.remote())
+        ray.kill(stop_request)
+        ray.wait([poll._stop], timeout=60)
+        assert not poll._is_stopped()
+        assert "no longer reaches this worker" in caplog.text
+        assert not poll._is_stopped()
 
 
 @pytest.mark.slow

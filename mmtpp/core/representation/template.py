@@ -236,7 +236,11 @@ class Template:
         return len(self.prefix) + self._without_image(events) + self.image_cost * has_image
 
     def max_cost_alone(self, text_tokens: int) -> int:
-        """Maximum number of tokens of a window with one event whose text has so many tokens."""
+        """Maximum number of tokens of a window that holds a single event.
+
+        Args:
+            text_tokens: Number of tokens of its text.
+        """
         image = self.image_cost * (self.settings.images != "none")
         event = 1 if self.is_soft else self._cost_without_text + text_tokens
         return len(self.prefix) + event + image

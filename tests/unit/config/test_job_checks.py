@@ -41,6 +41,8 @@ def test_contradictions_are_refused(changes: dict[str, object], message: str):
         ({"source.uri": "/data", "store.uri": "file:///data/store"}, "is inside source.uri"),
         ({"source.uri": "file:///data/", "store.uri": "/data"}, "is inside source.uri"),
         ({"source.uri": "/data", "store.uri": "/other/../data/store"}, "is inside source.uri"),
+        ({"source.uri": "/", "store.uri": "/store"}, "is inside source.uri"),
+        ({"source.uri": "file:////data", "store.uri": "/data/store"}, "is inside source.uri"),
         ({"source.uri": "s3://b/a/", "store.uri": "s3://b/a/store"}, "is inside source.uri"),
     ],
 )

@@ -91,6 +91,19 @@ def test_weights_with_a_loss_that_is_not_finite_are_never_the_best(small: SmallF
         assert fit.progress.best_nll == best
 
 
+def _validate_with(fit: ExpertFit, nll: float) -> None:
+    for _ in range(fit.num_steps):
+        fit.run_step()
+        fit.keep_or_end(NetworkLosses(nll, 0.0, 10))
+
+
+def test_a_network_without_a_finite_validation_loss_is_an_error(small: SmallFit):
+    fit = small.build()
+    with pytest.raises(NonFiniteLossError, match="no validation loss is finite"):
+        _validate_with(fit, math.nan)
+    assert not fit.networks()
+
+
 def test_the_step_is_the_number_of_steps_of_all_networks(small: SmallFit):
     fit, num_steps = small.build(), 0
     while not fit.is_finished:
