@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.quality.differences import sequence_sums
+from benchmarks.quality.learning_curve import LearningCurve
 from benchmarks.quality.trial import open_store
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
@@ -17,6 +18,7 @@ from mmtpp.evaluate.kinds.evaluated_expert import ForecastAxes, forecast_sequenc
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import density_grid
+from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.network_losses import Ranks
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.track.tracker import RunIdentity
@@ -55,18 +57,22 @@ class TrainedExpert:
     Attributes:
         expert: The expert.
         inputs: Inputs of the training.
-        seconds: CPU seconds of the training.
-        num_events: Number of training events that its networks saw.
-        epochs: The same number in epochs of one network.
-        validation: Validation NLL of each network; None without validation events.
+        fit: The finished training.
+        seconds: CPU seconds of the training, with its validations.
+        curve: Validations of the first network, and the seconds and events of all networks; the
+            seconds are those of reading the events and of training.
     """
 
     expert: Expert
     inputs: ExpertInputs
+    fit: ExpertFit
     seconds: float
-    num_events: int
-    epochs: float
-    validation: list[float | None]
+    curve: LearningCurve
+
+    @property
+    def epochs(self) -> float:
+        """Number of training events that the networks saw, in epochs of one network."""
+        return self.curve.num_events / (self.fit.events_per_epoch * len(self.expert.networks))
 
     def forecast(self, config: RunConfig, *, split: str) -> pa.Table:
         """Forecast every target of a split; returns a table of ``targets.TARGET_SCHEMA``."""
@@ -88,24 +94,38 @@ class TrainedExpert:
 
 def train_expert(config: RunConfig, *, seed: int, max_steps: int) -> TrainedExpert:
     """Train an expert in this process."""
+    return train_networks(expert_inputs(config, seed=seed, max_steps=max_steps))
+
+
+def expert_inputs(config: RunConfig, *, seed: int, max_steps: int) -> ExpertInputs:
+    """Inputs of the training of an expert."""
     config = with_values(config, {"training.seed": seed, "expert.max_steps": max_steps})
     run = RunIdentity("", "", "")
-    inputs = build_inputs(config, load_store(config.store.uri), run, reports_validation=False)
+    return build_inputs(config, load_store(config.store.uri), run, reports_validation=False)
+
+
+def train_networks(inputs: ExpertInputs) -> TrainedExpert:
+    """Train the networks of an expert in this process."""
     started = time.process_time()
-    fit = build_fit(inputs, Ranks())
-    num_events = 0
+    curve = LearningCurve()
+    with curve.training():
+        fit = build_fit(inputs, Ranks())
     while not fit.is_finished:
-        num_events += fit.run_step().num_events
+        with curve.training():
+            losses = fit.run_step()
+        curve.num_events += losses.num_events
         if fit.validation_is_due:
-            fit.keep_or_end(fit.validate())
+            validation = fit.validate()
+            if validation is not None and fit.progress.network == 0:
+                curve.add_point(validation.nll)
+            fit.keep_or_end(validation)
     expert = build_expert(fit, inputs)
     return TrainedExpert(
         expert=expert,
         inputs=inputs,
+        fit=fit,
         seconds=time.process_time() - started,
-        num_events=num_events,
-        epochs=num_events / (fit.events_per_epoch * len(expert.networks)),
-        validation=fit.progress.finished_nll,
+        curve=curve,
     )
 
 
@@ -126,8 +146,8 @@ def run_expert(
         },
         "targets": len(targets),
         "seconds": trained.seconds,
-        "events_per_s": trained.num_events / trained.seconds,
+        "events_per_s": trained.curve.num_events / trained.seconds,
         "test_s": time.process_time() - started,
-        "validation": trained.validation,
+        "validation": trained.fit.progress.finished_nll,
         "per_sequence": sequence_sums(targets),
     }

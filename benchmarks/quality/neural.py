@@ -1,10 +1,10 @@
 """Neural point processes of EasyTPP, on the same splits and for the same CPU seconds.
 
-    python -m benchmarks.quality.neural MODEL SECONDS SEED < sequences.json
+    python -m benchmarks.quality.neural MODEL SECONDS SEED [--curve] < sequences.json
 
-Runs in a separate process, because EasyTPP seeds and configures torch. Prints one JSON object.
-Times are divided by the mean training interval, because EasyTPP's sampling expects intervals of
-about 1.
+Runs in a separate process, because EasyTPP seeds and configures torch. Prints one JSON object: the
+result of ``run``, or with ``--curve`` that of ``learning_curve``, which reads no test split. Times
+are divided by the mean training interval, because EasyTPP's sampling expects intervals of about 1.
 
 EasyTPP trains with an integral of the intensity over 20 evenly spaced points of an interval. A
 model can hide mass between the points, and its likelihood is then too good. Validation and test use
@@ -22,6 +22,7 @@ IntensityFree is trained and scored by probabilities of whole ticks (``tick_like
 ANHN is left out, because its likelihood of an event depends on later events (``leakage.py``).
 """
 
+import argparse
 import itertools
 import json
 import math
@@ -31,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ import yaml
 
 from benchmarks.quality.easytpp import DRAWS, SCORES_TICKS, TRAIN_POINTS, model_settings
 from benchmarks.quality.leakage import MAX_EFFECT, effect_of_later_events
+from benchmarks.quality.learning_curve import CurvePoint
 from benchmarks.quality.tick_likelihood import score_ticks
 
 MODELS = ("NHP", "THP", "AttNHP", "IntensityFree", "RMTPP", "SAHP", "FullyNN", "ODETPP", "S2P2")
@@ -68,25 +71,56 @@ def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dic
     Raises:
         ValueError: The likelihood of an event depends on later events.
     """
-    effect = effect_of_later_events(model)
-    if effect > MAX_EFFECT:
-        raise ValueError(
-            f"{model}: later events change the likelihood of earlier events by {effect:.3g} nats"
-        )
     with tempfile.TemporaryDirectory() as folder:
-        scale = _write(Path(folder), sequences, random.Random(seed))
-        if model == SCORES_TICKS:
-            score_ticks(sequences["tick"] / scale)
-        metrics, losses = _run(
-            Path(folder), model, seconds, seed, int(sequences["num_types"]), scale
-        )
-    # simultaneous events were spread over half a tick; this project spreads them over a whole tick
-    waits = _waits(sequences["test"])
-    halved = math.log(2) * sum(not wait for wait in waits) / len(waits)
+        training = _train(Path(folder), model, seconds, seed, sequences)
+        metrics, losses = _test(training, model)
+    halved = _nll_of_halves(sequences["test"])
     return {
         **{key: value + halved if "nll" in key else value for key, value in metrics.items()},
-        "by_sequence": _by_sequence(sequences["test"], losses, scale),
+        "by_sequence": _by_sequence(sequences["test"], losses, training.scale),
     }
+
+
+def learning_curve(
+    model: str, seconds: float, seed: int, sequences: dict[str, Any]
+) -> dict[str, Any]:
+    """Train as ``run`` does, and return the validations.
+
+    Args:
+        model: Name in ``MODELS``.
+        seconds: CPU seconds of training, without validation.
+        seed: Seed of the initialisation and the order of the data.
+        sequences: As for ``run``; the test split may be missing.
+
+    Returns:
+        ``points``: the fields of ``CurvePoint`` of every validation, with its negative
+        log-likelihood per event in the source's time unit. ``seconds`` and ``num_events``: CPU
+        seconds and number of events of the whole training. ``targets``: number of events of a
+        validation.
+
+    Raises:
+        ValueError: The likelihood of an event depends on later events.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        training = _train(Path(folder), model, seconds, seed, sequences)
+    halved = _nll_of_halves(sequences["validation"])
+    return {
+        "points": [
+            (point.seconds, point.num_events, point.nll + halved) for point in training.points
+        ],
+        "seconds": training.seconds,
+        "num_events": training.num_events,
+        "targets": len(_waits(sequences["validation"])),
+    }
+
+
+def _nll_of_halves(split: list[Any]) -> float:
+    """What the halves of ticks add to the negative log-likelihood of an event, in nats.
+
+    Simultaneous events were spread over half a tick; this project spreads them over a whole tick.
+    """
+    waits = _waits(split)
+    return math.log(2) * sum(not wait for wait in waits) / len(waits)
 
 
 def _by_sequence(split: list[Any], losses: list[float], scale: float) -> list[list[float]]:
@@ -117,6 +151,8 @@ def _write(folder: Path, sequences: dict[str, Any], source: random.Random) -> fl
     waits = _waits(sequences["train"])
     scale = sum(waits) / len(waits)
     for split, part in PARTS.items():
+        if split not in sequences:
+            continue
         written = []
         for times, types in sequences[split]:
             for start in range(0, len(times) - 1, MAX_EVENTS):
@@ -187,34 +223,63 @@ def _configuration(folder: Path, model: str, seed: int, num_types: int) -> Path:
     return path
 
 
-def _run(
-    folder: Path, model: str, seconds: float, seed: int, num_types: int, scale: float
-) -> tuple[dict[str, float], list[float]]:
-    """The metrics, and the loss of every part of the test sequences."""
-    import torch
-    from easy_tpp.config_factory import Config  # pyright: ignore[reportMissingImports]
-    from easy_tpp.runner import Runner  # pyright: ignore[reportMissingImports]
-    from easy_tpp.utils import RunnerPhase  # pyright: ignore[reportMissingImports]
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """A trained model with the weights of its best validation.
 
-    path = _configuration(folder, model, seed, num_types)
-    runner = Runner.build_from_config(Config.build_from_yaml_file(str(path), experiment_id="trial"))
-    loaders = _loaders(runner._data_loader)
-    torch.set_num_threads(1)
-    best, spent, epochs, next_validation = -math.inf, 0.0, 0, 0.0
+    Attributes:
+        runner: EasyTPP's runner.
+        sampler: EasyTPP's sampler of the model, which training and validation do not use.
+        scale: Mean training interval.
+        seconds: CPU seconds of training, without validation.
+        num_events: Number of training events; repeated events count each time.
+        epochs: Number of epochs that were begun.
+        best_epoch: Epoch of the best validation.
+        points: All validations, in nats per event in the source's time unit.
+    """
+
+    runner: Any
+    sampler: Any
+    scale: float
+    seconds: float
+    num_events: int
+    epochs: int
+    best_epoch: int
+    points: list[CurvePoint]
+
+
+def _train(
+    folder: Path, model: str, seconds: float, seed: int, sequences: dict[str, Any]
+) -> _Training:
+    """Train a model and select its best epoch by validation."""
+    effect = effect_of_later_events(model)
+    if effect > MAX_EFFECT:
+        raise ValueError(
+            f"{model}: later events change the likelihood of earlier events by {effect:.3g} nats"
+        )
+    scale = _write(folder, sequences, random.Random(seed))
+    if model == SCORES_TICKS:
+        score_ticks(sequences["tick"] / scale)
+    runner, phases = _build_runner(folder, model, seed, int(sequences["num_types"]))
+    training_loader, validation_loader = _training_loaders(runner._data_loader)
+    best, spent, epochs, best_epoch, next_validation = -math.inf, 0.0, 0, 0, 0.0
+    num_events, points = 0, []
     saved = str(folder / "best")
     network = runner.model_wrapper.model
     sampler, network.event_sampler = network.event_sampler, None  # takes minutes at every epoch
     while spent < seconds:
         started = time.process_time()
         network.loss_integral_num_sample_per_step = TRAIN_POINTS
-        runner.run_one_epoch(_until(loaders["train"], started + seconds - spent), RunnerPhase.TRAIN)
+        batches = _until(training_loader, started + seconds - spent)
+        trained = runner.run_one_epoch(batches, phases.TRAIN)
         spent += time.process_time() - started
-        epochs += 1
+        epochs, num_events = epochs + 1, num_events + int(trained["num_events"])
         if next_validation > spent < seconds:
             continue
         started = time.process_time()
         network.loss_integral_num_sample_per_step = FINE_POINTS
-        likelihood = runner.run_one_epoch(loaders["valid"], RunnerPhase.VALIDATE)["loglike"]
+        likelihood = runner.run_one_epoch(validation_loader, phases.VALIDATE)["loglike"]
+        points.append(CurvePoint(spent, num_events, -float(likelihood) + math.log(scale)))
         if likelihood > best:
             best, best_epoch = likelihood, epochs
             runner.model_wrapper.save(saved)
@@ -222,39 +287,67 @@ def _run(
     if best == -math.inf:
         raise ValueError(f"{model}: no validation gave a finite likelihood in {epochs} epochs")
     runner.model_wrapper.restore(saved)
+    return _Training(runner, sampler, scale, spent, num_events, epochs, best_epoch, points)
+
+
+def _build_runner(folder: Path, model: str, seed: int, num_types: int) -> tuple[Any, Any]:
+    """EasyTPP's runner of a trial, and its names of phases."""
+    import torch
+    from easy_tpp.config_factory import Config  # pyright: ignore[reportMissingImports]
+    from easy_tpp.runner import Runner  # pyright: ignore[reportMissingImports]
+    from easy_tpp.utils import RunnerPhase  # pyright: ignore[reportMissingImports]
+
+    path = _configuration(folder, model, seed, num_types)
+    runner = Runner.build_from_config(Config.build_from_yaml_file(str(path), experiment_id="trial"))
+    torch.set_num_threads(1)
+    return runner, RunnerPhase
+
+
+def _test(training: _Training, model: str) -> tuple[dict[str, float], list[float]]:
+    """The metrics, and the loss of every part of the test sequences."""
+    from easy_tpp.utils import RunnerPhase  # pyright: ignore[reportMissingImports]
+
+    runner, scale = training.runner, training.scale
+    network = runner.model_wrapper.model
+    whole, parts = _test_loaders(runner._data_loader)
     network.loss_integral_num_sample_per_step = TRAIN_POINTS
-    coarse = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)["loglike"]
+    coarse = runner.run_one_epoch(whole, RunnerPhase.VALIDATE)["loglike"]
     network.loss_integral_num_sample_per_step = FINE_POINTS
     losses = [
-        float(runner.model_wrapper.run_batch(part, RunnerPhase.VALIDATE)[0])
-        for part in loaders["parts"]
+        float(runner.model_wrapper.run_batch(part, RunnerPhase.VALIDATE)[0]) for part in parts
     ]
-    network.event_sampler = sampler
+    network.event_sampler = training.sampler
     if model != "IntensityFree":  # it samples without thinning
         _sample_in_rounds(network)
-    scores = runner.run_one_epoch(loaders["test"], RunnerPhase.VALIDATE)
+    scores = runner.run_one_epoch(whole, RunnerPhase.VALIDATE)
     metrics = {
         "joint/nll_nats_per_event": -float(scores["loglike"]) + math.log(scale),
         "joint/nll_by_train_points": -float(coarse) + math.log(scale),
         "time/rmse": float(scores["rmse"]) * scale,
         "type/accuracy": float(scores["acc"]),
         "targets": float(scores["num_events"]),
-        "seconds": spent,
-        "epochs": float(epochs),
-        "best_epoch": float(best_epoch),
+        "seconds": training.seconds,
+        "epochs": float(training.epochs),
+        "best_epoch": float(training.best_epoch),
         "draws": float(DRAWS),
         "scores_ticks": float(model == SCORES_TICKS),
     }
     return metrics, losses
 
 
-def _loaders(source: Any) -> dict[str, Any]:
-    """Loaders of EasyTPP's batches; ``parts`` has the test split, one part in a batch."""
-    loaders = {"train": source.train_loader()}
+def _training_loaders(source: Any) -> tuple[Any, Any]:
+    """Loaders of EasyTPP's batches: the training split, and the validation split in small ones."""
+    training = source.train_loader()
     source.kwargs["batch_size"] = FINE_BATCH
-    loaders |= {"valid": source.valid_loader(), "test": source.test_loader()}
+    return training, source.valid_loader()
+
+
+def _test_loaders(source: Any) -> tuple[Any, Any]:
+    """Loaders of the test split: in small batches, and one part in a batch."""
+    source.kwargs["batch_size"] = FINE_BATCH
+    whole = source.test_loader()
     source.kwargs["batch_size"] = 1
-    return loaders | {"parts": source.test_loader()}
+    return whole, source.test_loader()
 
 
 def _sample_in_rounds(network: Any) -> None:
@@ -290,7 +383,18 @@ def _until(batches: Iterable[Any], deadline: float) -> Iterator[Any]:
             break
 
 
-if __name__ == "__main__":
-    model_name, cpu_seconds, model_seed = sys.argv[1:]
-    result = run(model_name, float(cpu_seconds), int(model_seed), json.load(sys.stdin))
+def main() -> None:
+    """Train a model on the sequences of the standard input, and print the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("seconds", type=float, help="CPU seconds of training")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("--curve", action="store_true", help="print the validations; do not test")
+    arguments = parser.parse_args()
+    work = learning_curve if arguments.curve else run
+    result = work(arguments.model, arguments.seconds, arguments.seed, json.load(sys.stdin))
     print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -77,6 +77,38 @@ def _is_current(record: dict[str, Any]) -> bool:
     )
 
 
+def finished_records(
+    records: list[dict[str, Any]], trial: Trial, budget: Budget, *, path: Path
+) -> list[dict[str, Any]]:
+    """The records of a trial among those of a file.
+
+    Args:
+        records: All records of the file.
+        trial: The trial; ``classical`` is one trial with the records of all its models.
+        budget: The present budget.
+        path: The file, for the error.
+
+    Raises:
+        ValueError: The trial was run with another budget, so it cannot be compared.
+    """
+    finished = [
+        record
+        for record in records
+        if (record["set"], record["kind"]) == (trial.set, trial.kind)
+        and (
+            trial.kind == "classical"
+            or (record["name"], record["seed"]) == (trial.name, trial.seed)
+        )
+    ]
+    for record in finished:
+        if record.get("budget") != trial.share(budget):
+            raise ValueError(
+                f"{path}: {trial} was run with the budget {record.get('budget')}, the present "
+                f"budget is {trial.share(budget)}; remove its line"
+            )
+    return finished
+
+
 class Results:
     """Finished trials in a file with one JSON object per line, and their sums by sequence.
 
@@ -98,21 +130,7 @@ class Results:
         Raises:
             ValueError: The trial was run with another budget, so it cannot be compared.
         """
-        finished = [
-            record
-            for record in self.records
-            if (record["set"], record["kind"]) == (trial.set, trial.kind)
-            and (
-                trial.kind == "classical"
-                or (record["name"], record["seed"]) == (trial.name, trial.seed)
-            )
-        ]
-        for record in finished:
-            if record.get("budget") != trial.share(budget):
-                raise ValueError(
-                    f"{self._path}: {trial} was run with the budget {record.get('budget')}, the "
-                    f"present budget is {trial.share(budget)}; remove its line"
-                )
+        finished = finished_records(self.records, trial, budget, path=self._path)
         return any(
             trial.kind != "neural" or "error" in record or _is_current(record)
             for record in finished

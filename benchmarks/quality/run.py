@@ -8,13 +8,9 @@ next to this file and not repeated; remove the file to start again.
 """
 
 import argparse
-import json
-import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -25,16 +21,18 @@ import pyarrow as pa
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 from benchmarks.quality.controls import BY_TEXT_LENGTH, forecast_by_text_length
-from benchmarks.quality.differences import SUMS_SCHEMA, sequence_sums
+from benchmarks.quality.differences import sequence_sums
 from benchmarks.quality.expert_trial import EXPERTS, run_expert
 from benchmarks.quality.mixture_trial import run_mixture
 from benchmarks.quality.neural import MODELS
+from benchmarks.quality.neural_trial import run_neural
 from benchmarks.quality.report import write_report
 from benchmarks.quality.results import BUDGET, SMALL, Budget, Results, Trial
 from benchmarks.quality.sets import DATA, DataSet, data_sets
 from benchmarks.quality.soft_trial import SOFT, run_soft
-from benchmarks.quality.trial import forecast, open_store, start_engine, train
+from benchmarks.quality.trial import forecast, open_store, train
 from benchmarks.quality.variants import MIXTURE, PLAIN, Variant, variants
+from benchmarks.quality.workers import run_trials
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.point_processes.history import History
@@ -48,7 +46,6 @@ from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, sel
 from mmtpp.evaluate.forecasts import read_histories
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 
-NO_TICK = 1e-9  # tick of continuous times; moves simultaneous events apart for EasyTPP
 HERE = Path(__file__).parent
 WORK = Path(os.environ.get("MMTPP_HOME", ".mmtpp")).absolute() / "quality"
 
@@ -88,7 +85,7 @@ def configuration(data: DataSet, budget: Budget, *, without_texts: bool = False)
     return with_values(config, {"source.columns.text": ""}) if without_texts else config
 
 
-def _prepare(data: DataSet, budget: Budget, *, without_texts: bool = False) -> None:
+def prepare_set(data: DataSet, budget: Budget, *, without_texts: bool = False) -> None:
     """Write the raw files and the store of a data set, unless they exist."""
     if data.publish:
         data.publish()
@@ -194,48 +191,6 @@ def _all_targets(test: list[History]) -> pa.Table:
     return pa.table({"sequence_id": names, "position": pa.array(places, pa.int32())})
 
 
-def run_neural(config: RunConfig, model: str, seed: int, budget: Budget) -> dict[str, Any]:
-    """Train and test one EasyTPP model in a separate process."""
-    manifest, _ = open_store(config)
-    codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    spans = interval_range(sample_settings(config.sample_sections, manifest, split="train"))
-    test_ids: list[str] = []
-    sequences: dict[str, Any] = {"num_types": len(codes), "tick": spans.tick or NO_TICK}
-    for split in ("train", "validation", "test"):
-        settings = sample_settings(config.sample_sections, manifest, split=split)
-        histories = sorted(read_histories(settings, codes), key=lambda history: history.sequence_id)
-        if split != "train":
-            histories = histories[: config.evaluation.max_sequences or len(histories)]
-        sequences[split] = [
-            [history.times.tolist(), history.types.tolist()] for history in histories
-        ]
-        test_ids = [history.sequence_id for history in histories]  # the last split
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.quality.neural",
-        model,
-        str(budget.neural_s),
-        str(seed),
-    ]
-    process = subprocess.run(
-        command, input=json.dumps(sequences), capture_output=True, text=True, check=False
-    )
-    if process.returncode:
-        return {"metrics": {}, "error": process.stderr.splitlines()[-1][:300]}
-    metrics = json.loads(process.stdout.splitlines()[-1])
-    metrics["time/rmse_s"] = metrics.pop("time/rmse") * manifest.seconds_per_unit
-    seconds, targets = metrics.pop("seconds"), metrics.pop("targets")
-    events, nll = np.array(metrics.pop("by_sequence"), np.float64).T
-    sums = pa.table([test_ids, events, nll], schema=SUMS_SCHEMA)
-    return {
-        "metrics": metrics,
-        "seconds": seconds,
-        "targets": int(targets),
-        "per_sequence": sums.filter(pa.array(events > 0)),  # a sequence of one event has no target
-    }
-
-
 def _similar_fraction(config: RunConfig, delta: float) -> float:
     """Share of the training events that temporal compression marks as similar."""
     chosen = with_values(config, {"compression.strategy": "temporal", "compression.delta": delta})
@@ -293,7 +248,7 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
     if trial.kind == "classical":
         return run_classical(config, trial.set)
     if trial.kind == "neural":
-        results = run_neural(config, trial.name, trial.seed, budget)
+        results = run_neural(config, trial.name, trial.seed, seconds=budget.neural_s)
     elif trial.kind == "mixture":
         results = run_mixture(config, trial.seed, steps=budget.steps, max_steps=budget.expert_steps)
     elif trial.kind == "soft":
@@ -338,7 +293,7 @@ def run(
     available = data_sets(WORK)
     of_sets: list[list[Trial]] = []
     for name in sets:
-        _prepare(available[name], budget)
+        prepare_set(available[name], budget)
         of_sets.append(trials_of(available[name], seeds))
     # in turn over the sets, so that all sets have the same progress when the benchmark is stopped
     every = [trial for batch in zip_longest(*of_sets) for trial in batch if trial is not None]
@@ -349,16 +304,8 @@ def run(
         and (not only or trial.kind == "classical" or trial.name in only)
     ]
     for name in _without_texts(remaining, available):
-        _prepare(available[name], budget, without_texts=True)
-    if workers == 1:
-        start_engine()
-        for trial in remaining:
-            results.add(run_trial(trial, budget))
-        return results
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_engine) as pool:
-        for future in as_completed([pool.submit(run_trial, trial, budget) for trial in remaining]):
-            results.add(future.result())
+        prepare_set(available[name], budget, without_texts=True)
+    run_trials(remaining, partial(run_trial, budget=budget), results.add, workers=workers)
     return results
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 
 from benchmarks.quality.differences import sequence_sums
+from benchmarks.quality.learning_curve import LearningCurve
 from benchmarks.quality.trial import Samples, batcher_of, open_store, start_training
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
@@ -37,8 +38,37 @@ NUM_VALIDATIONS = 16
 """The weights of the best validation are kept, as ``training.validate_every`` does."""
 
 
-def run_soft(config: RunConfig, seed: int, *, steps: int) -> dict[str, Any]:
-    """Train a soft model and forecast the test split; returns the fields of the record.
+@dataclass(frozen=True, slots=True)
+class TrainedSoftModel:
+    """A soft model with the weights of its best validation, and its training.
+
+    Attributes:
+        config: Settings of the trial.
+        model: The model.
+        start: Settings and statistics that the training began with.
+        validation: Samples of the validation split.
+        seconds: CPU seconds of the training, with its validations.
+        curve: The validations, and the seconds and events of the training alone.
+    """
+
+    config: RunConfig
+    model: SoftModel
+    start: SoftStart
+    validation: Samples
+    seconds: float
+    curve: LearningCurve
+
+    def samples(self, split: str) -> Samples:
+        """Samples of a split."""
+        return _samples(self.config, self.start, split)
+
+    def forecast(self, samples: Samples) -> pa.Table:
+        """Forecast every target; returns a table of ``targets.TARGET_SCHEMA``."""
+        return _forecast(self.config, self.model, samples)
+
+
+def train_soft(config: RunConfig, seed: int, *, steps: int) -> TrainedSoftModel:
+    """Train a soft model in this process.
 
     Args:
         config: Settings of the plain model.
@@ -54,31 +84,45 @@ def run_soft(config: RunConfig, seed: int, *, steps: int) -> dict[str, Any]:
             "training.learning_rate": LEARNING_RATE,
         },
     )
-    manifest, vocabulary = open_store(config)
-    train_sample_settings = _settings(config, "train")
-    start = build_soft_start(config.expert, config.model, manifest, train_sample_settings)
-    splits = {
-        split: Samples.from_settings(
-            replace(_settings(config, split), memory=start.settings.memory), vocabulary
-        )
-        for split in ("train", "validation", "test")
-    }
+    manifest, _ = open_store(config)
+    start = build_soft_start(config.expert, config.model, manifest, _settings(config, "train"))
+    training, validation = (_samples(config, start, split) for split in ("train", "validation"))
     model = _build(config, start)
     began = time.process_time()
-    num_events, losses = _train(config, model, splits["train"], splits["validation"])
+    curve = _train(config, model, training, validation)
     seconds = time.process_time() - began
+    return TrainedSoftModel(config, model, start, validation, seconds, curve)
+
+
+def run_soft(config: RunConfig, seed: int, *, steps: int) -> dict[str, Any]:
+    """Train a soft model and forecast the test split; returns the fields of the record.
+
+    Args:
+        config: Settings of the plain model.
+        seed: Seed of the training.
+        steps: Number of steps.
+    """
+    trained = train_soft(config, seed, steps=steps)
+    samples = trained.samples("test")
     began = time.process_time()
-    targets = _forecast(config, model, splits["test"], train_sample_settings)
+    targets = trained.forecast(samples)
+    manifest, _ = open_store(config)
     estimates = estimate_metrics(targets, seconds_per_unit=manifest.seconds_per_unit, resamples=200)
     return {
         "metrics": {key: estimated.value for key, estimated in estimates.items()},
         "targets": len(targets),
-        "seconds": seconds,
-        "events_per_s": num_events / seconds,
+        "seconds": trained.seconds,
+        "events_per_s": trained.curve.num_events / trained.seconds,
         "test_s": time.process_time() - began,
-        "validation": losses,
+        "validation": [point.nll for point in trained.curve.points],
         "per_sequence": sequence_sums(targets),
     }
+
+
+def _samples(config: RunConfig, start: SoftStart, split: str) -> Samples:
+    _, vocabulary = open_store(config)
+    settings = replace(_settings(config, split), memory=start.settings.memory)
+    return Samples.from_settings(settings, vocabulary)
 
 
 def _settings(config: RunConfig, split: str):
@@ -103,34 +147,30 @@ def _build(config: RunConfig, start: SoftStart) -> SoftModel:
 
 def _train(
     config: RunConfig, model: SoftModel, training: Samples, validation: Samples
-) -> tuple[int, list[float]]:
-    """Train, and keep the weights of the best validation.
-
-    Returns:
-        Number of training events that the model saw, and the NLL of all validations.
-    """
+) -> LearningCurve:
+    """Train, and keep the weights of the best validation; returns all validations."""
     context = start_training(config, model)
-    num_steps, num_events = config.training.num_steps, 0
+    num_steps, curve = config.training.num_steps, LearningCurve()
     due = {round(num_steps * (index + 1) / NUM_VALIDATIONS) for index in range(NUM_VALIDATIONS)}
-    losses: list[float] = []
     best: dict[str, torch.Tensor] = {}
     for step in range(num_steps):
-        chosen = samples_of_step(
-            step,
-            num_samples=len(training),
-            samples_per_step=config.training.samples_per_step,
-            fingerprint=training.fingerprint,
-            seed=config.training.seed,
-        )
-        rows = [training.row(index) for index in chosen.tolist()]
-        train_step(context, rows, step)
-        num_events += sum(len(row.label_positions()) for row in rows)
+        with curve.training():
+            chosen = samples_of_step(
+                step,
+                num_samples=len(training),
+                samples_per_step=config.training.samples_per_step,
+                fingerprint=training.fingerprint,
+                seed=config.training.seed,
+            )
+            rows = [training.row(index) for index in chosen.tolist()]
+            train_step(context, rows, step)
+        curve.num_events += sum(len(row.label_positions()) for row in rows)
         if step + 1 in due:
-            losses.append(_validate(config, model, validation))
-            if losses[-1] == min(losses):
+            curve.add_point(_validate(config, model, validation))
+            if curve.points[-1].nll == min(point.nll for point in curve.points):
                 best = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(best)
-    return num_events, losses
+    return curve
 
 
 @torch.inference_mode()
@@ -144,12 +184,10 @@ def _validate(config: RunConfig, model: SoftModel, samples: Samples) -> float:
     return 2 * float(torch.cat(losses).double().mean())
 
 
-def _forecast(
-    config: RunConfig, model: SoftModel, samples: Samples, train_sample_settings: Any
-) -> pa.Table:
+def _forecast(config: RunConfig, model: SoftModel, samples: Samples) -> pa.Table:
     """Forecast every target; returns a table of ``targets.TARGET_SCHEMA``."""
     manifest, vocabulary = open_store(config)
-    grid = soft_tasks(manifest, train_sample_settings).interval_range.grid(num_bytes=2)
+    grid = soft_tasks(manifest, _settings(config, "train")).interval_range.grid(num_bytes=2)
     codes = np.asarray(model.settings.type_codes)
     forecaster = SoftDistributions(model.eval(), vocabulary.type_ids(codes.tolist()))
     move = batcher_of(config, vocabulary)

@@ -6,7 +6,7 @@ most of the time of a short run. Other benchmarks measure them.
 
 import os
 import socket
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import deepspeed
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from benchmarks.quality.learning_curve import LearningCurve
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.row import HISTORY, PackedRow
 from mmtpp.core.representation.supervision import EveryEvent, Supervision
@@ -119,6 +120,8 @@ def train(
     model: EventModel | None = None,
     one_target: bool = False,
     precision: str = "float32",
+    curve: LearningCurve | None = None,
+    after_step: Callable[[EventModel, int], None] = lambda _model, _num_steps: None,
 ) -> tuple[EventModel, float]:
     """Train a tiny model on the training split.
 
@@ -128,6 +131,9 @@ def train(
         model: Model of stage 1; None to start from random weights.
         one_target: Train on one target per window, drawn once, like the published code.
         precision: Number format of the model, ``float32`` or ``bfloat16``.
+        curve: Counts seconds and events, after those of an earlier stage; None begins at 0.
+        after_step: Called with the model and the number of steps after every step; its time is no
+            training. The model must be in training mode again when it returns.
 
     Returns:
         The model, and the CPU seconds of the training.
@@ -144,26 +150,32 @@ def train(
     context = start_training(
         config, model, tick=interval_range(samples.settings).tick, precision=precision
     )
-    started = time.process_time()
+    curve = curve or LearningCurve()
+    seconds_before = curve.seconds
     for step in range(training.num_steps):
-        chosen = samples_of_step(
-            step,
-            num_samples=len(samples),
-            samples_per_step=training.samples_per_step,
-            fingerprint=samples.fingerprint,
-            seed=training.seed,
-        )
-        train_step(
-            context,
-            [
+        with curve.training():
+            chosen = samples_of_step(
+                step,
+                num_samples=len(samples),
+                samples_per_step=training.samples_per_step,
+                fingerprint=samples.fingerprint,
+                seed=training.seed,
+            )
+            rows = [
                 _with_one_target(samples.row(index), training.seed)
                 if one_target
                 else samples.row(index)
                 for index in chosen.tolist()
-            ],
-            step,
-        )
-    return model, time.process_time() - started
+            ]
+            train_step(context, rows, step)
+        curve.num_events += sum(count_labelled_events(row) for row in rows)
+        after_step(model, step + 1)
+    return model, curve.seconds - seconds_before
+
+
+def count_labelled_events(row: PackedRow) -> int:
+    """Number of events of a row that a step learns from: those with a label."""
+    return len(np.unique(row.event[row.label_positions()]))
 
 
 def start_training(
