@@ -1,7 +1,7 @@
 """The table and the figure of the learning curves, from their records."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ def _head() -> str:
     return (
         "# Learning curves\n\n"
         "Written by `python -m benchmarks.quality.curves`; "
-        f"{machine('torch', used='one used per trial')}. [README.md](README.md) describes the models and "
-        "their budgets.\n\n"
+        f"{machine('torch', used='one used per trial')}. "
+        "[README.md](README.md) describes the models and their budgets.\n\n"
         "All numbers are of the *validation* split; no test split is read. NLL is of time and type "
         "together in nats per event, in the unit of [quality.md](quality.md), with "
         f"{FINE_POINTS} points of EasyTPP's integrals. *Until near* is the first validation whose "
@@ -180,7 +180,7 @@ def _draw(axes: Axes, record: Record, quantity: str, *, best: float, style: dict
             axes.plot(places, [point.nll - best for point in points], **how)
 
 
-def _legend_entries(panels: Sequence[Axes]) -> Iterator[tuple[str, Any]]:
+def _legend_entries(panels: Iterable[Axes]) -> Iterator[tuple[str, Any]]:
     """Label and line of all models, also of those that only some sets have."""
     for axes in panels:
         lines, labels = axes.get_legend_handles_labels()

@@ -12,14 +12,22 @@ import pytest
 
 from benchmarks.optimizers import training
 from benchmarks.optimizers.report import write_report as write_optimizers
-from benchmarks.quality import little_data
+from benchmarks.quality import curves, little_data
 from benchmarks.quality import run as quality
+from benchmarks.quality.curve_report import read_curves
+from benchmarks.quality.curve_report import write_report as write_curve_report
+from benchmarks.quality.curve_trials import validation_nll
 from benchmarks.quality.little_report import write_report as write_little_report
 from benchmarks.quality.little_sets import LITTLE, Limits
 from benchmarks.quality.report import write_report
 from benchmarks.quality.sets import DataSet, chess, transcripts
-from benchmarks.quality.trial import open_store, start_engine
+from benchmarks.quality.soft_trial import NUM_VALIDATIONS, train_soft
+from benchmarks.quality.trial import open_store, start_engine, train
+from mmtpp.config.load import with_values
+from mmtpp.core.representation.supervision import AllTokens
+from mmtpp.data.from_config import training_questions
 from mmtpp.data.prepare import prepare
+from mmtpp.evaluate.scores.metrics import target_values
 from mmtpp.storage.manifest import load_manifest
 from tests.helpers.published_events import publish_events
 
@@ -59,6 +67,51 @@ def test_a_small_quality_benchmark_writes_its_tables(cluster, tmp_path, monkeypa
     [row] = [line for line in text.splitlines() if "| lines | temporal expert | plain |" in line]
     assert all(cell.strip() for cell in row.strip("|").split("|"))  # with a standard error
     assert (tmp_path / "positions.png").stat().st_size > 1000
+
+
+def test_small_learning_curves_end_with_the_models_of_trainings_without_validations(
+    cluster, tmp_path, monkeypatch
+):
+    publish_events(str(tmp_path / "raw"))
+    settings = {
+        "source": {"kind": "mmtpp", "uri": str(tmp_path / "raw")},
+        "split": {"validation_fraction": 0.4, "test_fraction": 0.1},
+    }
+    small = DataSet("lines", settings, has_images=True, delta=2.0, max_test=2)
+    monkeypatch.setattr(quality, "WORK", tmp_path / "work")
+    monkeypatch.setattr(quality, "data_sets", lambda _work: {"lines": small})
+    monkeypatch.setattr(curves, "NEURAL", ())  # the unit tests have them
+    path = tmp_path / "curves.jsonl"
+    for _ in range(2):  # the second run has no unfinished curves
+        curves.run(["lines"], [0], budget=quality.SMALL, path=path, workers=1)
+    records = read_curves(path)
+    by_name = {record["name"]: record for record in records}
+    assert list(by_name) == ["temporal expert", "soft tokens", "plain"]
+    assert len(records) == 3
+    assert {record["targets"] for record in records} == {2 * 39}  # all on the same events
+
+    config = quality.configuration(small, quality.SMALL)
+    first = with_values(config, {"training.seed": 0, "training.num_steps": 6})
+    second = with_values(first, {"training.num_steps": 4})
+    model, _ = train(first, AllTokens())
+    model, _ = train(second, training_questions(second.tasks), model=model)
+    plain = by_name["plain"]
+    assert plain["points"][-1][2] == validation_nll(second, model)[0]
+    assert plain["points"][-1][:2] == [plain["seconds"], plain["num_events"]]
+    assert plain["points"][0][1] > plain["num_events"] / 2  # after the six steps of stage 1
+
+    trained = train_soft(config, 0, steps=quality.SMALL.soft_steps)
+    soft = by_name["soft tokens"]
+    assert len(soft["points"]) == NUM_VALIDATIONS
+    assert [point[2] for point in soft["points"]] == [point.nll for point in trained.curve.points]
+    values = target_values(trained.forecast(trained.validation))  # of the weights that are kept
+    nll = values["joint_nll"].sum() / values["has_density"].sum()
+    assert min(point[2] for point in soft["points"]) == pytest.approx(nll, abs=1e-5)
+
+    write_curve_report(path)
+    text = path.with_suffix(".md").read_text()
+    assert all(f"| {name} | 1 |" in text for name in by_name)
+    assert path.with_suffix(".png").stat().st_size > 10_000
 
 
 def test_a_small_benchmark_of_little_data_writes_its_tables(cluster, tmp_path, monkeypatch):

