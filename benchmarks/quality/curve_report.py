@@ -58,9 +58,11 @@ def _head() -> str:
         "CPU seconds and events of all. Epochs are the sum over the networks.\n"
         "- **Plain**: the model answers no question before stage 2, so its line begins there. CPU "
         "seconds and events include stage 1.\n"
-        "- **Validations**: on sets whose test is limited to a number of sequences, all models are "
-        "validated on as many validation sequences. The expert also stops by them, so it may stop "
-        "at another step than in [quality.md](quality.md).\n"
+        "- **Validations**: where quality.md tests a limited number of sequences, all models are "
+        "validated on the first sequences of the validation split, the same number. The expert "
+        "stops by them, so it may stop at another step than in quality.md.\n"
+        f"- **Figure**: one line per seed. The vertical axis is linear below {NEAR} nats and "
+        "logarithmic above.\n"
     )
 
 
@@ -151,7 +153,7 @@ def _figure(records: Sequence[Record], sets: Sequence[str]) -> Figure:
             axes.set(xlabel=title, xscale="log", title=f"{name}, lowest NLL {best:.3f}")
             axes.set_yscale("symlog", linthresh=NEAR)
             axes.set_ylim(bottom=0)
-        row[0].set_ylabel("nats/event above the lowest NLL")
+        row[0].set_ylabel("nats above the lowest NLL")
     legend = dict(_legend_entries(panels.flat))
     figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=3, fontsize=8)
     return figure

@@ -1,6 +1,6 @@
 """Learning curves: NLL of the validation split against CPU seconds and training events.
 
-    python -m benchmarks.quality.curves [--sets flights,taxi] [--seeds 0] [--small]
+    python -m benchmarks.quality.curves [--sets flights,taxi] [--seeds 0] [--only NHP] [--small]
 
 The models are trained with the budget of ``benchmarks.quality.run``. Finished curves are stored in
 ``curves.jsonl`` next to this file and not repeated; the table and the figure are written next to
@@ -10,6 +10,7 @@ it. ``--small`` only checks that the curves run; its files are in the work folde
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -42,7 +43,15 @@ def trials_of(name: str, seeds: list[int]) -> list[Trial]:
     return [Trial(name, kind, model, seed) for seed in seeds for kind, model in models]
 
 
-def run(sets: list[str], seeds: list[int], *, budget: Budget, path: Path, workers: int) -> None:
+def run(
+    sets: list[str],
+    seeds: list[int],
+    *,
+    budget: Budget,
+    path: Path,
+    only: Sequence[str] = (),
+    workers: int,
+) -> None:
     """Run the unfinished curves.
 
     Args:
@@ -50,6 +59,7 @@ def run(sets: list[str], seeds: list[int], *, budget: Budget, path: Path, worker
         seeds: Seeds of the trainings.
         budget: Budget of ``benchmarks.quality.run``.
         path: File of the finished curves, one JSON object per line.
+        only: Names of the models; none for all of them.
         workers: Number of trials at a time, each with one core.
 
     Raises:
@@ -63,7 +73,9 @@ def run(sets: list[str], seeds: list[int], *, budget: Budget, path: Path, worker
         trial
         for batch in of_sets
         for trial in batch
-        if trial is not None and not finished_records(records, trial, budget, path=path)
+        if trial is not None
+        and (not only or trial.name in only)
+        and not finished_records(records, trial, budget, path=path)
     ]
     available = quality.data_sets(quality.WORK)
     for name in dict.fromkeys(trial.set for trial in remaining):
@@ -88,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", default="")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--only", default="", help="names of models, separated by semicolons")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
     available = [name for name in quality.data_sets(quality.WORK) if name not in NOT_CURVED]
@@ -97,6 +110,7 @@ def main() -> None:
         [int(seed) for seed in arguments.seeds.split(",")],
         budget=SMALL if arguments.small else BUDGET,
         path=path,
+        only=[name for name in arguments.only.split(";") if name],
         workers=len(os.sched_getaffinity(0)),
     )
     write_report(path)

@@ -126,11 +126,13 @@ def test_finished_curves_are_not_repeated(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(quality, "WORK", tmp_path)
     monkeypatch.setattr(workers, "start_engine", lambda: None)
 
-    def run(sets: list[str], seeds: list[int], budget=SMALL) -> list[Trial]:
+    def run(sets: list[str], seeds: list[int], budget=SMALL, only=()) -> list[Trial]:
         begun.clear()
-        curves.run(sets, seeds, budget=budget, path=path, workers=1)
+        curves.run(sets, seeds, budget=budget, path=path, only=only, workers=1)
         return list(begun)
 
+    assert run(["a"], [0], only=["NHP"]) == [Trial("a", "neural", "NHP", 0)]
+    path.unlink()
     first = run(["a"], [0])
     assert [trial.name for trial in first] == [
         "temporal expert",
