@@ -5,6 +5,9 @@ from typing import Any
 TRAIN_POINTS = 20  # number of points of the intensity's integral in training
 DRAWS = 100  # number of samples per interval; their mean is the prediction
 SCORES_TICKS = "IntensityFree"  # scored by probabilities of ticks, see ``tick_likelihood.py``
+SPREADS_TICKS = ("FullyNN", "ODETPP", "S2P2")
+"""Models whose density can rise on every whole tick of the clock: their intervals are spread over
+the tick, see ``neural.py``. The intensities of the others rise or fall slowly between events."""
 
 
 def model_settings() -> dict[str, Any]:

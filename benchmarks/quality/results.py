@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.differences import table_path, write_sums
-from benchmarks.quality.easytpp import DRAWS, SCORES_TICKS
+from benchmarks.quality.easytpp import DRAWS, SCORES_TICKS, SPREADS_TICKS
 from benchmarks.quality.report import read_records
 from benchmarks.quality.variants import PLAIN
 
@@ -72,8 +72,10 @@ class Trial:
 def _is_current(record: dict[str, Any]) -> bool:
     """Whether a neural trial was scored as trials are scored now."""
     metrics = record["metrics"]
-    return metrics.get("draws") == DRAWS and (
-        record["name"] != SCORES_TICKS or metrics.get("scores_ticks") == 1.0
+    return (
+        metrics.get("draws") == DRAWS
+        and (record["name"] != SCORES_TICKS or metrics.get("scores_ticks") == 1.0)
+        and (record["name"] not in SPREADS_TICKS or "spreads_ticks" in metrics)
     )
 
 

@@ -95,15 +95,16 @@ def _seconds(num_sequences: int, seed: int) -> list:
     ]
 
 
-def test_whole_seconds_have_no_unbounded_likelihood():
+@pytest.mark.parametrize(("model", "slack"), [("IntensityFree", 0.25), ("S2P2", 1.0)])
+def test_whole_seconds_have_no_unbounded_likelihood(model: str, slack: float):
     parts = {"train": 200, "validation": 20, "test": 20}
     sequences = {"num_types": 1, "tick": 1.0} | {
         part: _seconds(size, seed) for seed, (part, size) in enumerate(parts.items())
     }
-    process = _trial("IntensityFree", sequences, seconds=15.0)
+    process = _trial(model, sequences, seconds=15.0)
     assert process.returncode == 0, process.stderr[-2000:]
     nll = json.loads(process.stdout.splitlines()[-1])["joint/nll_nats_per_event"]
-    assert np.log(3) - 0.02 < nll < np.log(3) + 0.25
+    assert np.log(3) - 0.02 < nll < np.log(3) + slack
 
 
 def test_the_mass_of_a_tick_is_that_of_the_distribution():
