@@ -8,6 +8,7 @@ from benchmarks.quality.sets import DataSet
 PLAIN = "plain"
 MIXTURE = "plain and temporal expert"
 PUBLISHED = "temporal, tokens (paper)"
+RECENT = "recent in full, older one token each"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ def _varied(data: DataSet, similar_fraction: float) -> list[Variant]:
         Variant(
             "random drop, runs", compressed("random_drop", drop_fraction=round(similar_fraction, 3))
         ),
+        Variant(RECENT, compressed("recent_full", run_encoding="token")),
         Variant("one target a window (paper)", one_target=True),
     ]
     variants += [

@@ -1,6 +1,7 @@
 """The row of the newest events of a sequence in memory, as the predict job builds it."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from mmtpp.core.events import Events, EventSequence
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.representation.branches import branch_costs, lay_out_branches
 from mmtpp.core.representation.compression import compress
+from mmtpp.core.representation.older_events import OlderEvents, images_of
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template
 from mmtpp.core.representation.text_truncation import (
@@ -18,7 +20,13 @@ from mmtpp.core.representation.text_truncation import (
     truncate_texts,
     truncate_texts_to_fit,
 )
-from mmtpp.core.representation.window import EventTooLongError, Window, check_events, last_window
+from mmtpp.core.representation.window import (
+    EventTooLongError,
+    Window,
+    check_events,
+    last_window,
+    with_older_events,
+)
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.from_config import compression_of
 from mmtpp.model.tokens.vocabulary import Vocabulary
@@ -42,6 +50,7 @@ class HistoryReader:
     ) -> None:
         self._config, self._vocabulary = config, vocabulary
         self._template, self._tasks = template, tasks
+        self._older_tokens = config.compression.older_tokens(config.window.max_tokens)
 
     def __call__(self, sequence: EventSequence, grid: IntervalGrid) -> SeenEvents:
         """Build the row of the newest events and of the questions about the next event.
@@ -61,16 +70,22 @@ class HistoryReader:
         events = compress(events, compression.for_sequence(sequence.sequence_id))
         window, events = self._fit(events, sequence.sequence_id)
         seen = events.slice(window.start, window.end)
+        similar = seen.similar.copy()
+        similar[: window.num_older] = True
+        seen = replace(seen, similar=similar)
         laid = lay_out_branches(
             template, seen, [len(seen)], tasks=self._tasks, first_bytes=grid.first_bytes
         )
+        older = OlderEvents.from_window(template, seen, laid.tokens) if self._older_tokens else None
+        images = images_of(laid.tokens, older)
         row = PackedRow.from_window(
             laid.tokens,
             seen.types,
-            load_shown_images(sequence, laid.tokens, image_px=config.template.image_px),
+            load_shown_images(sequence, images, image_px=config.template.image_px),
             may_be_label=laid.is_answer,
             branches=laid.branches,
             questions=laid.questions,
+            older=older,
         )
         times = sequence.times[window.start : window.end]
         return SeenEvents(sequence.sequence_id, row, len(sequence), times)
@@ -78,15 +93,16 @@ class HistoryReader:
     def _fit(self, events: Events, sequence_id: str) -> tuple[Window, Events]:
         """The window of the newest events that fit, and all events with truncated texts."""
         template = self._template
-        max_tokens = self._config.window.max_tokens
+        max_tokens = self._config.window.max_tokens - self._older_tokens
         max_text_tokens = self._config.template.max_text_tokens
 
         def cut(events: Events) -> Window:
             check_events(events, template, max_tokens=max_tokens)
             costs = branch_costs(template, events, tasks=self._tasks)
-            return last_window(
+            window = last_window(
                 events, template, max_tokens=max_tokens, question_tokens=int(costs[-1])
             )
+            return with_older_events(window, template, max_tokens=self._older_tokens)
 
         whole, events = events, truncate_texts(events, max_text_tokens or None)
         try:

@@ -66,7 +66,7 @@ def read_soft_history(
     row = PackedRow.from_window(
         tokens,
         seen.types,
-        load_shown_images(sequence, tokens, image_px=config.template.image_px),
+        load_shown_images(sequence, tokens.frames, image_px=config.template.image_px),
         soft=SoftTokens.from_events(rows[start:], seen, template.shows_image(seen)),
     )
     return SoftHistory(row, past)

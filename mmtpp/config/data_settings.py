@@ -15,6 +15,7 @@ from pydantic import (
 from mmtpp.config.affects import Affects
 from mmtpp.config.section import Fraction, Instant, Section, Uri
 from mmtpp.core.events import MAX_TYPES
+from mmtpp.core.representation.compression import RECENT_FULL
 from mmtpp.core.split import parse_instant
 from mmtpp.core.times.calendar import find_zone
 from mmtpp.core.times.time_format import time_format_problem
@@ -277,13 +278,15 @@ class CompressionSection(Section):
     """Which events are similar to their past and become a similar-event token."""
 
     strategy: Annotated[
-        Literal["none", "temporal", "anchored", "relative", "hybrid", "random_drop"], Affects.PLAN
+        Literal["none", "temporal", "anchored", "relative", "hybrid", "random_drop", "recent_full"],
+        Affects.PLAN,
     ] = "temporal"
     """Rule for similar events. ``temporal``: the paper's rule, the interval differs by less than
     ``delta`` from the previous interval; ``anchored``: from the interval of the last full event;
     ``relative``: like ``temporal`` for the logarithms of the intervals; ``hybrid``: like
     ``temporal``, and type, frame and text agree; ``random_drop``: a control, events at random;
-    ``none``: no event is similar."""
+    ``recent_full``: no event is similar, and a window begins with older events of one token each,
+    whose vector still holds their time, type, text and image; ``none``: no event is similar."""
     delta: Annotated[NonNegativeFloat, Affects.PLAN] = 0.2
     """Threshold of the strategy, the paper's capital delta, in the source's time unit, at least 0;
     for ``relative`` a difference of natural logarithms. 0 compresses no event."""
@@ -295,6 +298,17 @@ class CompressionSection(Section):
     ``hybrid`` only."""
     drop_fraction: Annotated[Fraction, Affects.PLAN] = 0.5
     """Probability that an event is similar, at least 0 and less than 1; ``random_drop`` only."""
+    older_fraction: Annotated[Fraction, Affects.PLAN] = 0.5
+    """Part of ``window.max_tokens`` for older events of one token each, at least 0 and less than 1;
+    ``recent_full`` only."""
+
+    def older_tokens(self, max_tokens: int) -> int:
+        """Maximum number of tokens of a window's older events; 0 unless it is ``recent_full``.
+
+        Args:
+            max_tokens: Maximum number of tokens of the window.
+        """
+        return int(max_tokens * self.older_fraction) if self.strategy == RECENT_FULL else 0
 
 
 class TemplateSection(Section):

@@ -9,6 +9,7 @@ from mmtpp.config.schema import RunConfig, SampleSections
 from mmtpp.config.training_settings import TrainingSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.model_kind import ModelKind
+from mmtpp.core.representation.compression import RECENT_FULL
 from mmtpp.core.representation.style_layout import SOFT
 
 logger = logging.getLogger(__name__)
@@ -143,6 +144,24 @@ def check_soft(sections: SampleSections) -> None:
             "soft tokens have no calendar as text: their memory reads the calendar",
             cause="expert.calendar and expert.time_zone decide what the memory reads",
             setting=f"template.style = soft, template.calendar = {template.calendar}",
+        )
+
+
+def check_recent_full(sections: SampleSections) -> None:
+    """Check that older events are single tokens.
+
+    Args:
+        sections: Sections of the configuration that shape samples.
+
+    Raises:
+        ConfigError: Older events would be written as runs.
+    """
+    compression = sections.compression
+    if compression.strategy == RECENT_FULL and compression.run_encoding != "token":
+        raise ConfigError(
+            "older events are one token each, not runs",
+            setting=f"compression.strategy = {RECENT_FULL}, "
+            f"compression.run_encoding = {compression.run_encoding}; set it to token",
         )
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from mmtpp.config.job_checks import check_soft
+from mmtpp.config.job_checks import check_recent_full, check_soft
 from mmtpp.config.schema import (
     SampleSections,
     SourceSection,
@@ -67,6 +67,7 @@ def sample_settings(
     if reads_template:
         check_calendar(template, times_are_dates=manifest.times_are_dates, where=sections.store.uri)
         check_soft(sections)
+        check_recent_full(sections)
     training = split == "train"
     return SampleSettings(
         store=store_settings(sections.store, manifest),
@@ -88,6 +89,7 @@ def sample_settings(
         supervision=supervision,
         max_text_tokens=template.max_text_tokens,
         long_events=window.long_events,
+        older_tokens=sections.compression.older_tokens(window.max_tokens),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME
+from mmtpp.core.representation.older_events import OlderEvents
 from mmtpp.core.representation.positions import branched_positions, mrope_positions
 from mmtpp.core.representation.row import Block, PackedRow
 from mmtpp.core.representation.soft_tokens import SoftTokens
@@ -67,6 +68,27 @@ class SoftBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class OlderBatch:
+    """The older events of a row as tensors, ``core.representation.older_events``.
+
+    Attributes:
+        at: (S,) int64 positions of their tokens.
+        code_ids: (S, B + 1) int64 token ids of the time code and of the type.
+        distinct_text_ids: (U,) int64 distinct tokens of all texts.
+        text_place: (X,) int64 each text token's place in ``distinct_text_ids``.
+        text_offsets: (S + 1,) int64 limits of the texts within ``text_place``.
+        frames: (S,) int64 frame that the event shows; -1 for none.
+    """
+
+    at: torch.Tensor
+    code_ids: torch.Tensor
+    distinct_text_ids: torch.Tensor
+    text_place: torch.Tensor
+    text_offsets: torch.Tensor
+    frames: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One row as tensors on a device: the input of ``EventModel.forward``.
 
@@ -83,6 +105,7 @@ class Batch:
         predictors: (N,) int64 positions of the tokens that predict the labels.
         spread: Labels that are spread over several tokens; None without smoothing.
         soft: Content of the soft tokens; None without soft tokens.
+        older: Content of the older events; None where rows have none.
     """
 
     input_ids: torch.Tensor
@@ -96,6 +119,7 @@ class Batch:
     predictors: torch.Tensor
     spread: SpreadLabels | None = None
     soft: SoftBatch | None = None
+    older: OlderBatch | None = None
 
 
 class Batcher:
@@ -169,6 +193,18 @@ class Batcher:
             labels=self._tensor(labels),
             predictors=self._tensor(row.predecessors()[labels]),
             soft=None if row.soft is None else self._soft(row, row.soft),
+            older=None if row.older is None else self._older(row.older),
+        )
+
+    def _older(self, older: OlderEvents) -> OlderBatch:
+        distinct, place = np.unique(older.text_ids, return_inverse=True)
+        return OlderBatch(
+            at=self._tensor(older.at),
+            code_ids=self._tensor(older.code_ids),
+            distinct_text_ids=self._tensor(distinct),
+            text_place=self._tensor(place),
+            text_offsets=self._tensor(older.text_offsets),
+            frames=self._tensor(older.frames),
         )
 
     def _soft(self, row: PackedRow, soft: SoftTokens) -> SoftBatch:

@@ -20,6 +20,7 @@ from mmtpp.model.backbones.registry import family_of
 from mmtpp.model.base_folder import build_tiny, load_base, save_base
 from mmtpp.model.batch import Batch
 from mmtpp.model.folders.companions import write_companions
+from mmtpp.model.older_vectors import older_vectors
 from mmtpp.model.parameters.lora import attach_lora, load_adapter, resume_adapter, save_adapter
 from mmtpp.model.parameters.sharding import Sharding, Unsharded
 from mmtpp.model.parameters.token_rows import TokenEmbedding, TokenHead
@@ -114,8 +115,8 @@ class EventModel(nn.Module):
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """Arguments of the language model for a row: its embeddings, and the vectors that some
         families add to the images after the first layers."""
-        embeds_1TD = self.embedding(batch.input_ids)
         cells = self.see_frames(batch)
+        embeds_1TD = self._token_vectors(batch, None if cells is None else cells.first)
         if cells is None:
             return {"inputs_embeds": embeds_1TD}
         width = cells.first.shape[-1]
@@ -130,6 +131,18 @@ class EventModel(nn.Module):
             "inputs_embeds": embeds_1TD + 0.0 * unused,
             **self.family.deeper_inputs(deeper, batch.image_mask),
         }
+
+    def _token_vectors(self, batch: Batch, cells_FCD: torch.Tensor | None) -> torch.Tensor:
+        """(1, T, D) rows of a row's tokens; those of older events hold their content, too."""
+        older = batch.older
+        if older is None:
+            return self.embedding(batch.input_ids)
+        # one call, also without older events: with ZeRO-3 every rank makes the same calls
+        parts = (batch.input_ids[0], older.code_ids.flatten(), older.distinct_text_ids)
+        rows_TD, codes, texts_UD = self.embedding(torch.cat(parts)).split(list(map(len, parts)))
+        codes_SBD = codes.view(*older.code_ids.shape, -1)
+        content_SD = older_vectors(older, codes_SBD, texts_UD, cells_FCD)
+        return rows_TD.index_add(0, older.at, content_SD)[None]
 
     def see_frames(self, batch: Batch) -> Cells | None:
         """What the vision tower gives for a row's frames; None without frames."""

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from mmtpp.core.events import Events
 from mmtpp.core.seeds import seed_from
 
+RECENT_FULL = "recent_full"
+
 
 @dataclass(frozen=True, slots=True)
 class Compression:
@@ -89,6 +91,11 @@ def _none(events: Events, _: Compression) -> NDArray[np.bool_]:
     return np.zeros(len(events) - 1, dtype=np.bool_)
 
 
+def _recent_full(events: Events, _: Compression) -> NDArray[np.bool_]:
+    """No event is similar; a window adds older events of one token each (``older_events.py``)."""
+    return np.zeros(len(events) - 1, dtype=np.bool_)
+
+
 def _temporal(events: Events, compression: Compression) -> NDArray[np.bool_]:
     """The interval differs by less than delta from the interval of the previous event, marked or
     not. Runs are unbounded: a slow drift of the intervals never ends one."""
@@ -146,6 +153,7 @@ STRATEGIES: dict[str, Callable[[Events, Compression], NDArray[np.bool_]]] = {
     "relative": _relative,
     "hybrid": _hybrid,
     "random_drop": _random_drop,
+    RECENT_FULL: _recent_full,
 }
 """Functions from E events to (E - 1,) marks of all events but the first."""
 

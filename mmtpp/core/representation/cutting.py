@@ -13,6 +13,7 @@ from mmtpp.core.representation.window import (
     cut_windows,
     future_origins,
     last_window,
+    with_older_events,
 )
 
 
@@ -25,6 +26,7 @@ def cut_sequence(
     first_target: int,
     max_tokens: int,
     overlap_fraction: float,
+    older_tokens: int = 0,
 ) -> list[Window]:
     """Choose the windows of a sequence.
 
@@ -34,8 +36,9 @@ def cut_sequence(
         supervision: Decides which windows are needed and how many tokens the questions take.
         template: Decides how many tokens an event takes.
         first_target: Index of the first event that may be a target; earlier events are read only.
-        max_tokens: Maximum number of tokens in a window.
+        max_tokens: Maximum number of tokens in a window, without its older events.
         overlap_fraction: Part of a window that repeats events of the window before, 0 to below 1.
+        older_tokens: Maximum number of tokens of a window's older events, one token each.
 
     Raises:
         EventTooLongError: An event does not fit.
@@ -50,15 +53,19 @@ def cut_sequence(
         # its rows may be longer than max_tokens
         costs = branch_costs(template, events, tasks=supervision.event_tasks)
     if supervision.asks_ahead and costs is not None:
-        return _last_windows(events, times, supervision, template, costs, first_target, max_tokens)
-    return cut_windows(
-        events,
-        template,
-        max_tokens=max_tokens,
-        overlap_fraction=overlap_fraction,
-        branch_costs=costs,
-        first_target=first_target,
-    )
+        windows = _last_windows(
+            events, times, supervision, template, costs, first_target, max_tokens
+        )
+    else:
+        windows = cut_windows(
+            events,
+            template,
+            max_tokens=max_tokens,
+            overlap_fraction=overlap_fraction,
+            branch_costs=costs,
+            first_target=first_target,
+        )
+    return [with_older_events(window, template, max_tokens=older_tokens) for window in windows]
 
 
 def _last_windows(

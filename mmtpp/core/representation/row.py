@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mmtpp.core.representation.older_events import OlderEvents, images_of
 from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.tokens import Modality, Tokens
 
@@ -135,6 +136,7 @@ class PackedRow:
         branches: Branches of the row's segments; None if the row has no branches.
         questions: Questions of the branches; None if the row has no branches.
         soft: Content of the soft tokens; None if the row has no soft tokens.
+        older: Content of the older events; None where rows have none.
     """
 
     sample_id: int
@@ -150,6 +152,7 @@ class PackedRow:
     branches: Branches | None = None
     questions: QuestionColumns | None = None
     soft: SoftTokens | None = None
+    older: OlderEvents | None = None
 
     @classmethod
     def from_window(
@@ -162,19 +165,23 @@ class PackedRow:
         branches: Branches | None = None,
         questions: QuestionColumns | None = None,
         soft: SoftTokens | None = None,
+        older: OlderEvents | None = None,
     ) -> "PackedRow":
         """A row with one window, without targets.
 
         Args:
             tokens: Tokens of the window.
             event_type: (E,) types of the window's events.
-            frames: (F, S, S, 3) images of the distinct ``tokens.frames``, in increasing order.
+            frames: (F, S, S, 3) images of the distinct ``images_of(tokens, older)``, in increasing
+                order.
             may_be_label: (T,) True if the token may be a label; None if no token is one.
             branches: Branches of the window, if it has some.
             questions: Questions of the branches, if the window has some.
             soft: Content of the tokens, if they are soft tokens.
+            older: Content of the window's older events, if windows have them.
         """
         num_tokens = len(tokens.ids)
+        distinct = np.unique(images_of(tokens, older))
         return cls(
             sample_id=0,
             input_ids=tokens.ids,
@@ -185,12 +192,13 @@ class PackedRow:
             if may_be_label is None
             else may_be_label,
             frames=frames,
-            image_frame=np.unique(tokens.frames, return_inverse=True)[1].astype(np.int32),
+            image_frame=np.searchsorted(distinct, tokens.frames).astype(np.int32),
             event_type=event_type,
             event_is_target=np.zeros(len(event_type), dtype=np.bool_),
             branches=branches,
             questions=questions,
             soft=soft,
+            older=None if older is None else older.with_frames(distinct),
         )
 
     def predecessors(self) -> NDArray[np.int64]:
@@ -296,4 +304,5 @@ class PackedRow:
             image_frame=self.image_frame[np.unique(image[tokens][is_pad[tokens]])],
             branches=None,
             questions=None,
+            older=None if self.older is None else self.older.within(tokens),
         )

@@ -22,7 +22,9 @@ In the same way the name of a type may follow its code, as text tokens that are 
 
 A similar event is <|similar_event|> alone (with its line break in ``paper``). With run-length
 encoding a run of up to 255 similar events is <|similar_event|> COUNT SPAN: a byte token with the
-number of events, and the time code of the sum of their intervals.
+number of events, and the time code of the sum of their intervals. The older events of
+``compression.strategy = recent_full`` are <|similar_event|> too, and their vectors also hold their
+content (``older_events.py``).
 """
 
 from dataclasses import dataclass
@@ -289,20 +291,18 @@ class Template:
                 no times.
         """
         full, shown = ~events.similar, self.shows_image(events)
-        types = events.types[full]
-        if (types >= len(self._type_ids)).any():
-            raise ValueError(f"type {types.max()}: the vocabulary has {len(self._type_ids)} types")
+        # similar events write no type; 0 is a placeholder
+        type_ids = self.encode_types(np.where(full, events.types, 0))
         num_events = len(events)
         index = np.arange(num_events)
         owner = index.astype(np.int32)
         if self.is_soft:
             modality = np.full(num_events, Modality.TYPE, dtype=np.uint8)
-            return Tokens(self._type_ids[events.types], modality, owner, events.frames[shown])
+            return Tokens(type_ids, modality, owner, events.frames[shown])
         pool = _Pool(self._piece_ids, self._piece_modality)
         num_bytes = self.settings.time_bytes
         times = pool.add(self.time_ids(events.intervals).ravel(), Modality.TIME)
-        # similar events write no type; 0 is a placeholder
-        type_tokens = pool.add(self._type_ids[np.where(full, events.types, 0)], Modality.TYPE)
+        type_tokens = pool.add(type_ids, Modality.TYPE)
         texts = pool.add(events.text_ids, Modality.TEXT)
         pieces = self._pieces
         columns = [
@@ -353,6 +353,16 @@ class Template:
     def time_ids(self, intervals: NDArray[np.floating]) -> NDArray[np.int32]:
         """(E, time_bytes) token ids of the intervals."""
         return self._byte_ids[encode_intervals(intervals, num_bytes=self.settings.time_bytes)]
+
+    def encode_types(self, types: NDArray[np.integer]) -> NDArray[np.int32]:
+        """(E,) token ids of types.
+
+        Raises:
+            ValueError: The vocabulary has no token for a type.
+        """
+        if (types >= len(self._type_ids)).any():
+            raise ValueError(f"type {types.max()}: the vocabulary has {len(self._type_ids)} types")
+        return self._type_ids[types]
 
     def _run_columns(self, runs: SimilarRuns, num_events: int, pool: "_Pool") -> list["_Column"]:
         """The columns of runs; a run is written at its first event."""

@@ -1,7 +1,7 @@
 """Cutting a sequence into windows that fit the context, with image tokens counted beforehand."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -34,12 +34,14 @@ class Window:
         first_scored: Index of the first scored event. Earlier events are the overlap: their tokens
             are read and carry no label.
         num_tokens: Exact number of tokens, prefix and images included.
+        num_older: Number of its first events that are one token each, see ``with_older_events``.
     """
 
     start: int
     end: int
     first_scored: int
     num_tokens: int
+    num_older: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,23 @@ def last_window(
         raise EventTooLongError(num_events - 1, tokens, budget)
     tokens = _cost(events, template, start, num_events) + question_tokens + len(template.prefix)
     return Window(start, num_events, num_events, tokens)
+
+
+def with_older_events(window: Window, template: Template, *, max_tokens: int) -> Window:
+    """The window with the events before it, one similar-event token each.
+
+    Args:
+        window: Window of events in full.
+        template: Template with ``run_encoding = token``.
+        max_tokens: Maximum number of tokens of the older events.
+    """
+    num_older = min(window.start, max_tokens // template.similar_cost)
+    return replace(
+        window,
+        start=window.start - num_older,
+        num_tokens=window.num_tokens + num_older * template.similar_cost,
+        num_older=num_older,
+    )
 
 
 def check_events(events: Events, template: Template, *, max_tokens: int) -> None:

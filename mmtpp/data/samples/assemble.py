@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmtpp.core.representation.older_events import images_of
 from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.data.samples.row_columns import (
     RowLayout,
     event_columns,
+    image_columns,
     question_columns,
     soft_columns,
     token_columns,
@@ -56,7 +58,9 @@ class Assembler:
         self._reader.read_ahead_events(ranges)
         rows = [[self._write(window) for window in sample] for sample in planned]
         self._reader.read_ahead_frames(
-            (window.planned.address.file, window.tokens.frames) for row in rows for window in row
+            (window.planned.address.file, images_of(window.tokens, window.older))
+            for row in rows
+            for window in row
         )
         return self._table(samples["sample_id"], rows)
 
@@ -64,12 +68,12 @@ class Assembler:
         """``ROW_SCHEMA``: every column in one piece, without a Python object per value."""
         windows = [window for row in rows for window in row]
         layout, supervision = RowLayout.from_rows(rows), self._settings.supervision
-        num_frames, frames, image_frame, num_images = self._frames(rows)
+        num_frames, frames, frame_of_images = self._frames(rows)
         columns = {
             "sample_id": sample_ids,
             **token_columns(windows, layout, supervision),
             "frames": list_array(frames, num_frames),
-            "image_frame": list_array(image_frame, num_images),
+            **image_columns(windows, layout, frame_of_images),
             "sequences": [[window.planned.sequence_id for window in row] for row in rows],
             **event_columns(windows, layout, supervision, self._settings.targets_delta),
             **question_columns(windows, layout, supervision),
@@ -79,16 +83,17 @@ class Assembler:
 
     def _frames(
         self, rows: list[list[WrittenWindow]]
-    ) -> tuple[list[int], pa.LargeBinaryArray, NDArray[np.int32], list[int]]:
-        """The number of distinct frames in each row, all frames, the frame of each image within its
-        row, and the number of images in each row."""
+    ) -> tuple[list[int], pa.LargeBinaryArray, list[NDArray[np.int32]]]:
+        """The number of distinct frames in each row, all frames, and for each window the frames
+        within its row of ``images_of``."""
         pixels: list[NDArray[np.uint8]] = []
         num_frames: list[int] = []
-        index_of_images: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
+        frame_of_images: list[NDArray[np.int32]] = []
         for row in rows:
             index_of_digest: dict[bytes, int] = {}
             for window in row:
-                distinct, distinct_of_image = np.unique(window.tokens.frames, return_inverse=True)
+                images = images_of(window.tokens, window.older)
+                distinct, distinct_of_image = np.unique(images, return_inverse=True)
                 index_of_distinct = np.empty(len(distinct), dtype=np.int32)
                 frames = self._reader.frames(window.planned.address.file, distinct)
                 for distinct_index, (digest, image) in enumerate(frames):
@@ -96,10 +101,9 @@ class Assembler:
                         index_of_digest[digest] = len(index_of_digest)
                         pixels.append(image)
                     index_of_distinct[distinct_index] = index_of_digest[digest]
-                index_of_images.append(index_of_distinct[distinct_of_image])
+                frame_of_images.append(index_of_distinct[distinct_of_image])
             num_frames.append(len(index_of_digest))
-        num_images = [sum(len(window.tokens.frames) for window in row) for row in rows]
-        return num_frames, binary_array(pixels), np.concatenate(index_of_images), num_images
+        return num_frames, binary_array(pixels), frame_of_images
 
 
 def assemble_samples(samples: pa.Table, settings: SampleSettings, token_ids: TokenIds) -> pa.Table:

@@ -30,7 +30,7 @@ class LongEvents:
 
 
 def find_long_events(settings: SampleSettings, token_ids: TokenIds) -> LongEvents:
-    """Find the events whose tokens alone exceed ``settings.max_tokens``.
+    """Find the events whose tokens alone exceed ``settings.full_tokens``.
 
     Args:
         settings: Template, context and store; split and compression do not matter.
@@ -53,14 +53,14 @@ def _find_in_files(files: pa.Table, *, settings: SampleSettings, token_ids: Toke
 
     def may_have_one(file: str) -> bool:
         longest = int(min(max_text_tokens, reader.longest_text(file)))
-        return template.max_cost_alone(longest) > settings.max_tokens
+        return template.max_cost_alone(longest) > settings.full_tokens
 
     count, examples = 0, []
     for sequence in reader.sequences(filter(may_have_one, files["file"].to_pylist())):
         tokens = template.costs_alone(
             truncate_texts(sequence.events, settings.max_text_tokens or None)
         )
-        indices = np.flatnonzero(tokens > settings.max_tokens)
+        indices = np.flatnonzero(tokens > settings.full_tokens)
         count += len(indices)
         examples += [
             f"sequence {sequence.sequence_id!r}, event {index + 1}: {tokens[index]:,} tokens"

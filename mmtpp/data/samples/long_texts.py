@@ -10,7 +10,13 @@ from mmtpp.core.events import Events
 from mmtpp.core.representation.branches import question_cost
 from mmtpp.core.representation.template import Template
 from mmtpp.core.representation.text_truncation import cut_with_truncation
-from mmtpp.core.representation.window import EventTooLongError, Window, check_events, last_window
+from mmtpp.core.representation.window import (
+    EventTooLongError,
+    Window,
+    check_events,
+    last_window,
+    with_older_events,
+)
 from mmtpp.data.store.questions import AskedQuestion
 
 MAX_EXAMPLES = 5
@@ -115,7 +121,12 @@ class FittedWindow:
 
 
 def fit_questions(
-    events: Events, questions: tuple[AskedQuestion, ...], template: Template, *, max_tokens: int
+    events: Events,
+    questions: tuple[AskedQuestion, ...],
+    template: Template,
+    *,
+    max_tokens: int,
+    older_tokens: int = 0,
 ) -> tuple[list[FittedWindow], list[int]]:
     """Choose windows at the end of a sequence, and the questions in words asked after each.
 
@@ -125,7 +136,8 @@ def fit_questions(
         events: Events of the whole sequence with their similar marks.
         questions: Questions about the sequence.
         template: Decides how many tokens events and questions take.
-        max_tokens: Maximum number of tokens in a window.
+        max_tokens: Maximum number of tokens in a window, without its older events.
+        older_tokens: Maximum number of tokens of a window's older events, one token each.
 
     Returns:
         The windows, and the indices of the questions left out: they do not fit even with a single
@@ -145,7 +157,8 @@ def fit_questions(
         for end in (shared_end, first + 1):  # a question alone where several do not fit
             window = _window_before_questions(events, template, max_tokens, sum(costs[first:end]))
             if window is not None:
-                windows.append(replace(window, questions=(first, end)))
+                whole = with_older_events(window.window, template, max_tokens=older_tokens)
+                windows.append(replace(window, window=whole, questions=(first, end)))
                 break
         else:
             end = first + 1

@@ -9,10 +9,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmtpp.core.events import NO_FRAME
 from mmtpp.core.representation.row import HISTORY
 from mmtpp.core.representation.supervision import Supervision
 from mmtpp.data.samples.row_table import (
     BRANCH_COLUMNS,
+    OLDER_COLUMNS,
     QUESTION_COLUMNS,
     ROW_SCHEMA,
     SOFT_COLUMNS,
@@ -192,4 +194,43 @@ def soft_columns(windows: list[WrittenWindow], layout: RowLayout) -> dict[str, p
             np.concatenate(columns), layout.per_row(np.array(list(map(len, columns))))
         )
         for name, columns in values.items()
+    }
+
+
+def image_columns(
+    windows: list[WrittenWindow], layout: RowLayout, frame_of_images: list[NDArray[np.int32]]
+) -> dict[str, pa.Array]:
+    """The columns of images and of older events; the latter are null where windows have none.
+
+    Args:
+        windows: The windows of all rows.
+        layout: Their positions in the rows.
+        frame_of_images: For each window the frames within its row of ``images_of``.
+    """
+    num_shown = [len(window.tokens.frames) for window in windows]
+    shown = [frames[:num] for frames, num in zip(frame_of_images, num_shown, strict=True)]
+    image_frame = np.concatenate([np.zeros(0, dtype=np.int32), *shown])
+    columns = {"image_frame": list_array(image_frame, layout.per_row(np.array(num_shown)))}
+    parts = [window.older for window in windows if window.older is not None]
+    if not parts:
+        nulls = {
+            name: pa.nulls(layout.num_rows, pa.list_(kind)) for name, kind in OLDER_COLUMNS.items()
+        }
+        return columns | {f"older_{name}": values for name, values in nulls.items()}
+    tokens = layout.offset_in_row(layout.num_tokens).astype(np.int32)
+    frames = [part.frames.copy() for part in parts]
+    for part, images, num in zip(frames, frame_of_images, num_shown, strict=True):
+        part[part != NO_FRAME] = images[num:]
+    values = {
+        "at": [part.at + start for part, start in zip(parts, tokens.tolist(), strict=True)],
+        "code_ids": [part.code_ids.ravel() for part in parts],
+        "text_ids": [part.text_ids for part in parts],
+        "text_lengths": [np.diff(part.text_offsets).astype(np.int32) for part in parts],
+        "frames": frames,
+    }
+    return columns | {
+        f"older_{name}": list_array(
+            np.concatenate(column), layout.per_row(np.array(list(map(len, column))))
+        )
+        for name, column in values.items()
     }

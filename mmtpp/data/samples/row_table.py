@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmtpp.core.representation.older_events import OlderEvents
 from mmtpp.core.representation.row import Branches, PackedRow, QuestionColumns
 from mmtpp.core.representation.soft_tokens import SoftTokens
 
@@ -29,6 +30,14 @@ SOFT_COLUMNS = {
     "text_ids": pa.int32(),
     "text_lengths": pa.int32(),
     "has_image": pa.bool_(),
+}
+# content of the older events
+OLDER_COLUMNS = {
+    "at": pa.int32(),
+    "code_ids": pa.int32(),
+    "text_ids": pa.int32(),
+    "text_lengths": pa.int32(),
+    "frames": pa.int32(),
 }
 ROW_SCHEMA = pa.schema(
     [
@@ -56,6 +65,8 @@ ROW_SCHEMA = pa.schema(
         *[(f"question_{name}", pa.list_(kind)) for name, kind in QUESTION_COLUMNS.items()],
         # null in rows without soft tokens
         *[(f"soft_{name}", pa.list_(kind)) for name, kind in SOFT_COLUMNS.items()],
+        # null in rows without older events
+        *[(f"older_{name}", pa.list_(kind)) for name, kind in OLDER_COLUMNS.items()],
     ]
 )
 
@@ -114,6 +125,23 @@ def row_from_arrow(batch: pa.Table | pa.RecordBatch, index: int, *, image_px: in
         if is_asked
         else None,
         soft=_soft_tokens(values) if batch["soft_memory"][index].is_valid else None,
+        older=_older_events(values) if batch["older_at"][index].is_valid else None,
+    )
+
+
+def _older_events(values: Callable[[str], np.ndarray]) -> OlderEvents:
+    """The older events of a row.
+
+    Args:
+        values: Returns the values of a column.
+    """
+    at, lengths = values("older_at"), values("older_text_lengths")
+    return OlderEvents(
+        at,
+        values("older_code_ids").reshape(len(at), -1),
+        values("older_text_ids"),
+        np.append(0, np.cumsum(lengths, dtype=np.int64)),
+        values("older_frames"),
     )
 
 

@@ -33,6 +33,8 @@ class SampleSettings:
         supervision: Which tokens are labels and which questions are asked.
         max_text_tokens: Maximum number of tokens in a text; 0 truncates none.
         long_events: ``truncate`` or ``fail``, as ``window.long_events``.
+        older_tokens: Maximum number of tokens of a window's older events, one token each; 0 for
+            windows without them.
         memory: Settings of the memory in soft tokens; None without soft tokens, and in a plan,
             which does not depend on it.
     """
@@ -52,6 +54,7 @@ class SampleSettings:
     supervision: Supervision = field(default_factory=AllTokens)
     max_text_tokens: int = 0
     long_events: str = "truncate"
+    older_tokens: int = 0
     memory: MemorySettings | None = None
 
     @property
@@ -67,6 +70,8 @@ class SampleSettings:
             tree["asking"] = fingerprint_record(self.supervision)
         if not self.max_text_tokens:
             del tree["max_text_tokens"]
+        if not self.older_tokens:
+            del tree["older_tokens"]
         if self.template.calendar == "none":
             for name in ("calendar", "time_zone", "seconds_per_unit"):
                 del tree["template"][name]
@@ -74,6 +79,11 @@ class SampleSettings:
             del tree["template"]["type_words"]
         tree |= {"store": self.store.fingerprint, "image_px": self.image_px}
         return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def full_tokens(self) -> int:
+        """Maximum number of tokens of a window's events in full, and of their questions."""
+        return self.max_tokens - self.older_tokens
 
     @property
     def image_px(self) -> int:

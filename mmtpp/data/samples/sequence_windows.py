@@ -68,7 +68,7 @@ def sequence_windows(
             where=f"{settings.store.data_uri}, {sequence.address.file}",
             cause="a single event does not fit the context"
             + ("" if settings.long_events == "fail" else ", even without its text"),
-            setting=f"window.max_tokens = {settings.max_tokens}, "
+            setting=f"window.max_tokens = {settings.max_tokens}{_share_of_older(settings)}, "
             f"template.max_text_tokens = {settings.max_text_tokens}, "
             f"window.long_events = {settings.long_events}",
         ) from error
@@ -77,6 +77,13 @@ def sequence_windows(
         note = {"long_texts": long_texts.as_json(), "sequence_id": sequence.sequence_id, "start": 0}
         columns = {name: [*values, note.get(name)] for name, values in columns.items()}
     return columns
+
+
+def _share_of_older(settings: SampleSettings) -> str:
+    """Names the setting that takes a part of the context, if it does."""
+    if not settings.older_tokens:
+        return ""
+    return f", of which older events take {settings.older_tokens} (compression.older_fraction)"
 
 
 def _usable(sequence: StoredSequence, settings: SampleSettings) -> _UsableEvents:
@@ -95,7 +102,7 @@ def _columns(usable: _UsableEvents, fitted: list[FittedWindow]) -> dict[str, lis
     """Windows as columns of ``PLAN_SCHEMA``."""
     sequence, first = usable.sequence, usable.first
     windows = [window.window for window in fitted]
-    marks = [usable.events.similar[window.start : window.end] for window in windows]
+    marks = [_marks(usable.events, window) for window in windows]
     count = len(windows)
     return {
         "problem": [""] * count,
@@ -117,6 +124,15 @@ def _columns(usable: _UsableEvents, fitted: list[FittedWindow]) -> dict[str, lis
     }
 
 
+def _marks(events: Events, window: Window) -> NDArray[np.bool_]:
+    """Which events of a window are one token each."""
+    marks = events.similar[window.start : window.end]
+    if window.num_older:
+        marks = marks.copy()
+        marks[: window.num_older] = True
+    return marks
+
+
 def _cut_and_truncate(
     usable: _UsableEvents, settings: SampleSettings, template: Template
 ) -> tuple[list[FittedWindow], LongTexts]:
@@ -127,7 +143,7 @@ def _cut_and_truncate(
     Raises:
         EventTooLongError: An event does not fit, and may not be cut or has no text.
     """
-    sequence, max_tokens = usable.sequence, settings.max_tokens
+    sequence, max_tokens = usable.sequence, settings.full_tokens
     events = truncate_texts(usable.events, settings.max_text_tokens or None)
 
     def cut(events: Events) -> list[Window]:
@@ -139,6 +155,7 @@ def _cut_and_truncate(
             first_target=usable.first_target,
             max_tokens=max_tokens,
             overlap_fraction=settings.overlap_fraction,
+            older_tokens=settings.older_tokens,
         )
 
     if settings.long_events == "fail":
@@ -147,7 +164,11 @@ def _cut_and_truncate(
         windows, longest = cut_with_truncation(events, cut, max_tokens=max_tokens)
     fitted = [FittedWindow(window, longest) for window in windows]
     with_questions, left_out = fit_questions(
-        events, sequence.questions, template, max_tokens=max_tokens
+        events,
+        sequence.questions,
+        template,
+        max_tokens=max_tokens,
+        older_tokens=settings.older_tokens,
     )
     was_cut = any(window.longest_text is not None for window in with_questions)
     if settings.long_events == "fail" and (left_out or was_cut):
@@ -155,7 +176,8 @@ def _cut_and_truncate(
             f"sequence {sequence.sequence_id!r}: a question in words does not fit the context with "
             "its answer and the last event",
             where=f"{settings.store.data_uri}, {sequence.address.file}",
-            setting=f"window.max_tokens = {max_tokens}, window.long_events = fail",
+            setting=f"window.max_tokens = {settings.max_tokens}{_share_of_older(settings)}, "
+            "window.long_events = fail",
         )
     fitted += with_questions
     long_texts = find_long_texts(

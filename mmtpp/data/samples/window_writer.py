@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.events import Events
 from mmtpp.core.representation.branches import BranchedTokens, lay_out_branches, lay_out_questions
+from mmtpp.core.representation.older_events import OlderEvents
 from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.text_truncation import truncate_texts, truncate_texts_to_fit
 from mmtpp.core.representation.tokens import TokenIds, Tokens
@@ -63,6 +64,7 @@ class WrittenWindow:
         tokens: Its tokens, those of the questions included.
         branched: The tokens with the layout of the questions; None where nothing is asked.
         soft: The content of the soft tokens; None without soft tokens.
+        older: The content of the older events; None where windows have none.
     """
 
     planned: PlannedWindow
@@ -70,6 +72,7 @@ class WrittenWindow:
     tokens: Tokens
     branched: BranchedTokens | None
     soft: SoftTokens | None = None
+    older: OlderEvents | None = None
 
 
 class WindowWriter:
@@ -95,14 +98,15 @@ class WindowWriter:
         events = replace(stored.events, similar=window.similar)
         events = truncate_texts(events, self._settings.max_text_tokens or None)
         events = truncate_texts_to_fit(
-            events, window.longest_text, max_tokens=self._settings.max_tokens
+            events, window.longest_text, max_tokens=self._settings.full_tokens
         )
         stored = replace(stored, events=events)
         supervision = self._settings.supervision
         if not supervision.asks_questions:
             tokens = self._template.write(events)
             soft = self._soft_tokens(window, events)
-            return WrittenWindow(window, stored, tokens, None, soft)
+            older = self._older_events(events, tokens)
+            return WrittenWindow(window, stored, tokens, None, soft, older)
         if window.end_question:
             questions = self._reader.questions(window.address)
             questions = questions[window.first_question : window.end_question]
@@ -119,7 +123,14 @@ class WindowWriter:
                 tasks=supervision.event_tasks,
                 first_bytes=supervision.first_bytes,
             )
-        return WrittenWindow(window, stored, branched.tokens, branched)
+        older = self._older_events(events, branched.tokens)
+        return WrittenWindow(window, stored, branched.tokens, branched, older=older)
+
+    def _older_events(self, events: Events, tokens: Tokens) -> OlderEvents | None:
+        """The content of the older events of a window; None where windows have none."""
+        if not self._settings.older_tokens:
+            return None
+        return OlderEvents.from_window(self._template, events, tokens)
 
     def _soft_tokens(self, window: PlannedWindow, events: Events) -> SoftTokens | None:
         """The content of the soft tokens of a window; None without soft tokens."""
