@@ -140,7 +140,7 @@ class EventModel(nn.Module):
         # one call, also without older events: with ZeRO-3 every rank makes the same calls
         parts = (batch.input_ids[0], older.code_ids.flatten(), older.distinct_text_ids)
         rows_TD, codes, texts_UD = self.embedding(torch.cat(parts)).split(list(map(len, parts)))
-        codes_SBD = codes.view(*older.code_ids.shape, -1)
+        codes_SBD = codes.view(*older.code_ids.shape, codes.shape[-1])
         content_SD = older_vectors(older, codes_SBD, texts_UD, cells_FCD)
         return rows_TD.index_add(0, older.at, content_SD)[None]
 

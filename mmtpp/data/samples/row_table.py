@@ -138,7 +138,7 @@ def _older_events(values: Callable[[str], np.ndarray]) -> OlderEvents:
     at, lengths = values("older_at"), values("older_text_lengths")
     return OlderEvents(
         at,
-        values("older_code_ids").reshape(len(at), -1),
+        values("older_code_ids").reshape(len(at), -1 if len(at) else 0),
         values("older_text_ids"),
         np.append(0, np.cumsum(lengths, dtype=np.int64)),
         values("older_frames"),
