@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mmtpp.config.schema import SampleSections
 from mmtpp.core.events import NO_FRAME, Events, Rejected
-from mmtpp.core.representation.compression import Compression, compress
+from mmtpp.core.representation.compression import RECENT_FULL, Compression, compress
 from mmtpp.core.representation.packing import pack
 from mmtpp.core.representation.template import STYLES, Template, TemplateSettings
 from mmtpp.core.representation.text_truncation import (
@@ -16,7 +16,12 @@ from mmtpp.core.representation.text_truncation import (
     truncate_texts,
     truncate_texts_to_fit,
 )
-from mmtpp.core.representation.window import Window, cut_windows, events_that_fit
+from mmtpp.core.representation.window import (
+    Window,
+    cut_windows,
+    events_that_fit,
+    with_older_events,
+)
 from mmtpp.data.from_config import (
     check_calendar,
     compression_of,
@@ -158,7 +163,9 @@ def measure(data: DataSet, sections: SampleSections, *, deltas: tuple[float, ...
     template = template_of(sections, seconds_per_unit=data.seconds_per_unit, type_words=words)
     if data.image_px:
         template = replace(template, image_tokens=image_tokens(data.image_px))
-    comparison = _Comparison(data, events, template, sections.window.max_tokens)
+    max_tokens = sections.window.max_tokens
+    older_tokens = sections.compression.older_tokens(max_tokens)
+    comparison = _Comparison(data, events, template, max_tokens, older_tokens)
     return _report(comparison, compression_of(sections), deltas, max_text_tokens)
 
 
@@ -253,12 +260,14 @@ class _Comparison:
         events: Events of each sequence, with truncated texts.
         template: Template settings; ``styles`` changes the style.
         max_tokens: Size of the context.
+        older_tokens: Part of the context for older events, where the settings have them.
     """
 
     data: DataSet
     events: list[Events]
     template: TemplateSettings
     max_tokens: int
+    older_tokens: int
 
     def compressions(self, base: Compression, deltas: tuple[float, ...]) -> list[Representation]:
         """Sizes without compression and with each strategy and threshold.
@@ -282,10 +291,11 @@ class _Comparison:
     def too_long(self) -> tuple[int, list[LongEvent]]:
         """The number of events that do not fit the context, and the longest of these events."""
         template = self._template(self.template.style)
+        max_tokens = self.max_tokens - self.older_tokens
         too_long: list[tuple[int, int, str]] = []
         for name, sequence in zip(self.data.names, self.events, strict=True):
             tokens = template.costs_alone(sequence)
-            places = np.flatnonzero(tokens > self.max_tokens).tolist()
+            places = np.flatnonzero(tokens > max_tokens).tolist()
             too_long += [(int(tokens[place]), place, name) for place in places]
         longest = sorted(too_long, key=lambda event: -event[0])[:MAX_TOO_LONG]
         return len(too_long), [LongEvent(name, place, tokens) for tokens, place, name in longest]
@@ -295,10 +305,15 @@ class _Comparison:
 
     def _size(self, style: str, compression: Compression) -> Representation:
         """Compress, cut and pack the data set in one representation."""
-        template, max_tokens = self._template(style), self.max_tokens
+        template = self._template(style)
+        older_tokens = self.older_tokens if compression.strategy == RECENT_FULL else 0
+        max_tokens = self.max_tokens - older_tokens
 
         def cut(events: Events) -> list[Window]:
-            return cut_windows(events, template, max_tokens=max_tokens, overlap_fraction=0.0)
+            windows = cut_windows(events, template, max_tokens=max_tokens, overlap_fraction=0.0)
+            return [
+                with_older_events(window, template, max_tokens=older_tokens) for window in windows
+            ]
 
         compressed = [compress(sequence, compression) for sequence in self.events]
         fitted = [
@@ -309,10 +324,13 @@ class _Comparison:
             truncate_texts_to_fit(sequence, longest, max_tokens=max_tokens)
             for sequence, (_, longest) in zip(compressed, fitted, strict=True)
         ]
-        counts = np.concatenate(
-            [events_that_fit(sequence, template, max_tokens=max_tokens) for sequence in events]
-        )
-        samples = pack(lengths, max_tokens=max_tokens, seed=0)
+        in_full = [
+            events_that_fit(sequence, template, max_tokens=max_tokens) for sequence in events
+        ]
+        # the event in full at position p has at most p older events before it
+        older = older_tokens // template.similar_cost
+        counts = np.concatenate([some + np.arange(len(some)).clip(max=older) for some in in_full])
+        samples = pack(lengths, max_tokens=self.max_tokens, seed=0)
         num_events = sum(len(sequence) for sequence in events)
         return Representation(
             style=style,
@@ -323,7 +341,7 @@ class _Comparison:
             events_per_context=float(counts.mean()) if len(counts) else None,
             num_windows=len(lengths),
             num_samples=len(samples),
-            full=sum(lengths) / (len(samples) * max_tokens) if samples else 0.0,
+            full=sum(lengths) / (len(samples) * self.max_tokens) if samples else 0.0,
         )
 
 
