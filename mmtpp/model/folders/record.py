@@ -36,6 +36,7 @@ _FORECAST_KEYS = (
     "compression.delta",
     "compression.min_text_similarity",
     "compression.drop_fraction",
+    "compression.older_fraction",
     "window.max_tokens",
     "template.max_text_tokens",
 )
