@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog, nnls
 from scipy.special import softmax
 
-from mmtpp.experiments.steepest_descent import Exponent, Geometry, steepest_direction
+from mmtpp.config.optimizer_settings import Exponent, Geometry
+from mmtpp.experiments.steepest_descent import steepest_direction
 
 Matrix = NDArray[np.float64]
 NUM_CLASSES, NUM_FEATURES, NUM_SAMPLES = 4, 16, 40

@@ -7,11 +7,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from mmtpp.config.affects import Affects
 from mmtpp.config.section import Fraction, Section, Uri
 
+FullSize = Literal["3b", "7b"]
+
 
 class ModelSection(Section):
     """The backbone."""
 
-    preset: Annotated[Literal["tiny", "3b", "7b", "expert"], Affects.RUN] = "tiny"
+    preset: Annotated[Literal["tiny", FullSize, "expert"], Affects.RUN] = "tiny"
     """Kind and size of the model. ``tiny`` is randomly initialised and runs on a CPU; ``3b`` and
     ``7b`` are Qwen2.5-VL and need ``model.path``. ``expert`` is not a language model but the
     temporal expert (section ``expert``), which reads the lengths and single words of texts and a

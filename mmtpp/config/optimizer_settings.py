@@ -20,6 +20,10 @@ Exponent = Annotated[
 ]
 
 
+Geometry = Literal["entrywise", "schatten"]
+StoredStates = Literal["float32", "bfloat16", "int8"]
+
+
 class OptimizerSection(Section):
     """The update rule. Learning rate and weight decay are settings of ``training``."""
 
@@ -39,7 +43,7 @@ class OptimizerSection(Section):
     for no momentum."""
     nesterov: Annotated[bool, Affects.RUN] = True
     """Whether the momentum is Nesterov's; ``muon`` only."""
-    geometry: Annotated[Literal["entrywise", "schatten"], Affects.RUN] = "schatten"
+    geometry: Annotated[Geometry, Affects.RUN] = "schatten"
     """Values whose norm is taken: a tensor's entries, or the singular values of a hidden matrix
     (AdamW then updates all other tensors); ``steepest`` only."""
     p: Annotated[Exponent, Affects.RUN] = "inf"
@@ -118,7 +122,7 @@ class OptimizerPrecisionSection(Section):
     """Rounding of trained weights, after every update."""
     states: RoundingSection = RoundingSection()
     """Rounding of momentum and moments, after every update."""
-    stored_states: Annotated[Literal["float32", "bfloat16", "int8"], Affects.RUN] = "float32"
+    stored_states: Annotated[StoredStates, Affects.RUN] = "float32"
     """Storage format of momentum and moments: 4, 2 or 1 bytes. ``int8`` uses blocks of 256 values
     with a scale each, and bfloat16 for tensors of fewer than 4,096 values; it needs the extra
     ``lowbit``."""

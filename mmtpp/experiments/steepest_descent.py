@@ -9,12 +9,10 @@ Source: Li, Tang and Zou, "The Implicit Bias of Steepest Descent with Mini-batch
 """
 
 import math
-from typing import Literal
 
 import torch
 
-Geometry = Literal["entrywise", "schatten"]
-Exponent = float | Literal["inf"]
+from mmtpp.config.optimizer_settings import Exponent, Geometry
 
 
 def steepest_direction(gradient: torch.Tensor, geometry: Geometry, p: Exponent) -> torch.Tensor:

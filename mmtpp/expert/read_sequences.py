@@ -11,6 +11,7 @@ from mmtpp.core.events import NO_FRAME, Events
 from mmtpp.core.past.event_images import NO_IMAGE
 from mmtpp.core.past.event_words import EventWords, TextSettings
 from mmtpp.core.past.past_events import PastEvents
+from mmtpp.core.representation.compression import similar_intervals
 from mmtpp.data.samples.event_span import EventSpan, usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
@@ -181,8 +182,8 @@ def _targets(sequence: StoredSequence, span: EventSpan, targets_delta: float) ->
     is_target = positions >= max(1, span.first_target)
     if targets_delta:
         intervals = sequence.events.intervals[: span.end]
-        gaps = np.abs(np.diff(intervals, prepend=np.inf))
-        is_target &= ~(gaps < targets_delta)
+        previous = np.concatenate([[np.inf], intervals[:-1]])
+        is_target &= ~similar_intervals(intervals, previous, targets_delta)
     return is_target
 
 

@@ -4,14 +4,14 @@ Source: the ``config.json`` of Qwen/Qwen2.5-VL-3B-Instruct and -7B-Instruct.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from mmtpp.config.model_settings import FullSize
 from mmtpp.model.backbones.registry import family_of_folder
 
-FullSize = Literal["3b", "7b"]
 _TEXT = {
     "3b": {
         "vocab_size": 151_936,

@@ -3,13 +3,12 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from mmtpp.sweep.space import Sweep
+from mmtpp.sweep.sweep_settings import Mode
 from mmtpp.sweep.trial_row import TrialRow
 
 SEED = "training.seed"
-Mode = Literal["min", "max"]
 
 
 @dataclass(frozen=True, slots=True)

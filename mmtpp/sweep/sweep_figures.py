@@ -17,8 +17,9 @@ from mmtpp.core.training.training_metrics import (
     VALIDATION_TYPE_ACCURACY,
 )
 from mmtpp.evaluate.scores.metric_names import TIME_RMSE
-from mmtpp.sweep.ranking import Candidate, Mode, finished_trials, list_candidates, pareto_front
+from mmtpp.sweep.ranking import Candidate, finished_trials, list_candidates, pareto_front
 from mmtpp.sweep.space import Sweep
+from mmtpp.sweep.sweep_settings import Mode
 from mmtpp.sweep.trial_row import TrialRow
 
 MAX_TICKS = 12  # maximum number of values of a setting that an axis lists

@@ -9,6 +9,8 @@ from mmtpp.config.fingerprint import TRAINING_JOBS
 from mmtpp.config.schema import Section
 from mmtpp.core.errors import ConfigError
 
+Mode = Literal["min", "max"]
+
 
 class Scheduler(Section):
     """Scheduler that stops or changes trials while they run."""
@@ -43,7 +45,7 @@ class SweepSettings(Section):
     metric: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=2)]
     """Metric that judges trials; two metrics give a Pareto front, and the first one chooses the
     best trial."""
-    mode: Annotated[tuple[Literal["min", "max"], ...], Field(strict=False, min_length=1)]
+    mode: Annotated[tuple[Mode, ...], Field(strict=False, min_length=1)]
     """Whether the smallest (``min``) or the largest (``max``) value is best, for each metric."""
     searcher: Literal["grid", "random", "optuna"] = "grid"
     """Search. ``grid``: all combinations; ``random``: values drawn at random; ``optuna``:

@@ -31,15 +31,13 @@ from mmtpp.sweep.failure_causes import failure_cause
 from mmtpp.sweep.space import Sweep, Values
 from mmtpp.sweep.trial_report import TrialReport
 from mmtpp.sweep.trial_row import TrialRow
-from mmtpp.train.launch import finetune, pretrain
+from mmtpp.train.launch import TrainingJob, run_training_job
 from mmtpp.train.outcome import has_outcome
 
 POINTER_FILE = "pointer.json"  # in a checkpoint of Ray Tune: the checkpoint of a Ray Train run
 TRIAL_FILE = "trial.json"  # metrics of an ended trial, in the folder of its first run
 QUEUE_TIMEOUT_S = 0.5
 logger = logging.getLogger(__name__)
-
-TRAINING_FUNCTIONS = {"pretrain": pretrain, "finetune": finetune}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +191,7 @@ def _next_job_config(sweep: Sweep, config: RunConfig, job: str, *, run_name: str
 def _run_later_job(config: RunConfig, job: str) -> Mapping[str, Any]:
     """Run a job that follows the first one; return its result."""
     if job in TRAINING_JOBS:
-        return TRAINING_FUNCTIONS[job](config)
+        return run_training_job(TrainingJob(job, config))
     # imported here: most trials do not need its libraries
     from mmtpp.evaluate.evaluate import evaluate
 
@@ -225,17 +223,14 @@ def _run_first_job(
 ) -> Mapping[str, Any]:
     """Run the first training; report its validations meanwhile if they have the sweep's metric."""
     metric = sweep.settings.metric[0]
+    training_job = TrainingJob(job, config, start_uri=trial_run.start_uri)
     if not metric.startswith(f"{VALIDATION}/"):
-        return TRAINING_FUNCTIONS[job](config, start_uri=trial_run.start_uri)
+        return run_training_job(training_job)
     queue = Queue(actor_options={"num_cpus": 0})
     is_population = sweep.settings.scheduler.kind == "pbt"
     with ThreadPoolExecutor(1) as pool:
-        training = pool.submit(
-            TRAINING_FUNCTIONS[job],
-            config,
-            [_QueueReports(queue, metric)],
-            start_uri=trial_run.start_uri,
-        )
+        watched_job = replace(training_job, callbacks=(_QueueReports(queue, metric),))
+        training = pool.submit(run_training_job, watched_job)
         while (validation := _next_validation(queue, training.done)) is not None:
             report = TrialReport.from_metrics(validation.metrics)
             checkpoint = validation.checkpoint if is_population else None

@@ -2,22 +2,20 @@
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import ray.train
 
-from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.runtime.logs import start_logging
-from mmtpp.train.checkpoints.checkpoint import TrainingProgress, save_checkpoint
-from mmtpp.train.outcome import STEP, Outcome
+from mmtpp.train.build_worker import build_worker
+from mmtpp.train.checkpoints.checkpoint import TrainingProgress
+from mmtpp.train.outcome import Outcome
 from mmtpp.train.ranks.watchdog import Stage
 from mmtpp.train.step import StepReport, train_step
-from mmtpp.train.trained_output import remove_other_bests, save_output
-from mmtpp.train.validation import validate
-from mmtpp.train.worker import Worker, build_worker
-from mmtpp.train.worker_inputs import WorkerInputs, best_uri
+from mmtpp.train.validation import Validation
+from mmtpp.train.worker import Worker
+from mmtpp.train.worker_inputs import WorkerInputs
 
 logger = logging.getLogger(__name__)
 
@@ -30,38 +28,40 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
         stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``.
     """
     start_logging(f"[rank {ray.train.get_context().get_world_rank()}] ")
-    worker = build_worker(inputs, stop_request)
-    training, progress = worker.training, worker.progress
+    run_loop(build_worker(inputs, stop_request))
+
+
+def run_loop(worker: Worker) -> None:
+    """Train from the progress of a worker to the last step or a stop request.
+
+    Args:
+        worker: This rank.
+    """
+    training, metrics, progress = worker.training, worker.metrics, worker.progress
     if progress.step == training.num_steps:  # interrupted between last checkpoint and result
         _finish(worker, progress)
         return
-    # the newest value of every metric: the report with the last checkpoint carries them to the
-    # driver
-    latest: dict[str, float] = {}
     losses: list[LossSums] = []  # of the steps since the last log line
 
     while progress.step < training.num_steps:
-        rows = _next_rows(worker, progress.step)
-        on_micro_batch = partial(worker.enter_micro_batch, progress.step)
-        report = train_step(worker.step_context, rows, progress.step, on_micro_batch=on_micro_batch)
+        report = _update(worker, progress.step)
         progress = progress.after_step()
         is_last = progress.step == training.num_steps
         losses.append(report.losses)
-        _count_step(worker, rows, report)
         if is_last or _is_due(progress.step, training.log_every):
-            latest |= _log_step(worker, progress.step, report, losses)
+            metrics.record(_log_step(worker, progress.step, report, losses))
             losses.clear()
 
         to_report: dict[str, float] = {}
         validates_now = is_last or _is_due(progress.step, training.validate_every)
-        if inputs.validation_sample_settings and validates_now:
-            validation = _validate(worker, progress.step)
-            latest |= validation
+        if worker.validation is not None and validates_now:
+            validated = _validate(worker, worker.validation, progress.step)
+            metrics.record(validated)
             if training.validate_every:
-                progress = _keep_if_best(worker, progress, validation)
-            to_report = {**worker.constant_metrics, **latest, STEP: float(progress.step)}
+                progress = _keep_if_best(worker, progress, validated)
+            to_report = metrics.after_validation(progress.step)
 
-        interruption = worker.interruptions.poll(worker.batcher.device)
+        interruption = worker.interruptions.poll(worker.group.device)
         if interruption.stop_requested and not is_last:
             logger.warning("stopped after step %d on request", progress.step)
             break
@@ -69,12 +69,12 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
             is_due = _is_due(progress.step, training.checkpoint_every)
             if is_due or interruption.machine_leaves:
                 _save(worker, progress, to_report)
-            elif to_report and inputs.reports_validation:
+            elif to_report and worker.reports_validation:
                 _report(worker, progress.step, to_report)
 
     is_finished = progress.step == training.num_steps
     outcome = Outcome(progress.step, progress.best_step, is_finished)
-    _save(worker, progress, latest | worker.constant_metrics | outcome.as_metrics(), wait=True)
+    _save(worker, progress, metrics.at_end(outcome), wait=True)
     if is_finished:
         _finish(worker, progress)
     else:
@@ -85,18 +85,24 @@ def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _next_rows(worker: Worker, step: int) -> list[PackedRow]:
-    worker.watchdog.record_position(step, Stage.WAITING_FOR_DATA, "waiting for data")
-    with worker.telemetry.waiting_for_data():
-        rows = [next(worker.rows) for _ in range(worker.rows_per_step)]
-    worker.watchdog.record_position(step, Stage.COMPUTING, "adding up the weights of all ranks")
-    return rows
+def _update(worker: Worker, step: int) -> StepReport:
+    """Wait for the rows of a step, update the model, and count what was computed."""
+    monitor, context = worker.monitor, worker.step_context
+    monitor.watchdog.record_position(step, Stage.WAITING_FOR_DATA, "waiting for data")
+    with monitor.telemetry.waiting_for_data():
+        rows = worker.rows.next_step()
+    monitor.watchdog.record_position(step, Stage.COMPUTING, "adding up the weights of all ranks")
 
+    def enter_micro_batch(index: int) -> None:
+        monitor.watchdog.record_position(
+            step, Stage.COMPUTING, f"computing micro-batch {index + 1}", index=1 + index
+        )
 
-def _count_step(worker: Worker, rows: Sequence[PackedRow], report: StepReport) -> None:
-    row_flops = sum(worker.flop_counter(row).total for row in rows)
-    flops = worker.engine.num_gradient_passes * row_flops
-    worker.telemetry.add_step(report.num_tokens, int(report.losses.num_labels.sum()), flops)
+    report = train_step(context, rows, step, on_micro_batch=enter_micro_batch)
+    row_flops = sum(monitor.flop_counter(row).total for row in rows)
+    flops = context.engine.num_gradient_passes * row_flops
+    monitor.telemetry.add_step(report.num_tokens, int(report.losses.num_labels.sum()), flops)
+    return report
 
 
 def _log_step(
@@ -106,14 +112,14 @@ def _log_step(
     training = worker.training
     metrics = {
         **sum(losses[1:], losses[0]).per_token("train"),
-        **worker.telemetry.flush(),
-        "train/workers": float(worker.num_ranks),
+        **worker.monitor.telemetry.flush(),
+        "train/workers": float(worker.group.num_ranks),
         "train/grad_norm": report.grad_norm,
         "train/learning_rate": report.learning_rate,
-        "train/epoch": step * training.samples_per_step / len(worker.plan.samples),
+        "train/epoch": step * training.samples_per_step / worker.rows.samples_per_epoch,
     }
-    worker.tracker.log_metrics(step, metrics)
-    if worker.rank == 0:
+    worker.monitor.tracker.log_metrics(step, metrics)
+    if worker.group.rank == 0:
         logger.info(
             "step %d/%d, loss %.4f, %.0f tokens/s, %.0f s left",
             step,
@@ -125,60 +131,49 @@ def _log_step(
     return metrics
 
 
-def _validate(worker: Worker, step: int) -> dict[str, float]:
-    with worker.telemetry.validating():
-        metrics = validate(worker, step)
-    worker.tracker.log_metrics(step, metrics)
+def _validate(worker: Worker, validation: Validation, step: int) -> dict[str, float]:
+    with worker.monitor.telemetry.validating():
+        metrics = validation.run(step)
+    worker.monitor.tracker.log_metrics(step, metrics)
     return metrics
 
 
 def _keep_if_best(
-    worker: Worker, progress: TrainingProgress, validation: dict[str, float]
+    worker: Worker, progress: TrainingProgress, validated: dict[str, float]
 ) -> TrainingProgress:
     """Keep this model next to the run's output if no earlier one has a better validation."""
-    progress = progress.with_validation(validation)
+    progress = progress.with_validation(validated)
     if progress.best_step == progress.step:
-        worker.watchdog.record_position(
-            progress.step, Stage.SAVING, "keeping the best", may_take_long=True
-        )
-        save_output(worker, best_uri(worker.inputs.output_uri, progress.step), steps=progress.step)
+        _enter_saving(worker, progress.step, "keeping the best")
+        worker.output.save_best(steps=progress.step)
     return progress
+
+
+def _enter_saving(worker: Worker, step: int, activity: str) -> None:
+    worker.monitor.watchdog.record_position(step, Stage.SAVING, activity, may_take_long=True)
 
 
 def _save(
     worker: Worker, progress: TrainingProgress, metrics: dict[str, float], *, wait: bool = False
 ) -> None:
-    worker.watchdog.record_position(
-        progress.step, Stage.SAVING, "saving a checkpoint", may_take_long=True
-    )
-    with worker.telemetry.saving():
-        save_checkpoint(
-            worker.engine,
-            progress,
-            rank=worker.rank,
-            run_uri=worker.inputs.run.run_uri,
-            metrics=metrics,
-            patience_s=worker.training.upload_timeout_s,
-            wait=wait,
-        )
+    _enter_saving(worker, progress.step, "saving a checkpoint")
+    with worker.monitor.telemetry.saving():
+        worker.checkpoints.save(progress, metrics, wait=wait)
 
 
 def _report(worker: Worker, step: int, metrics: dict[str, float]) -> None:
-    worker.watchdog.record_position(step, Stage.SAVING, "reporting", may_take_long=True)
-    ray.train.report(metrics)
+    _enter_saving(worker, step, "reporting")
+    worker.checkpoints.report(metrics)
 
 
 def _finish(worker: Worker, progress: TrainingProgress) -> None:
     """Write the result. Call this last: other ranks would wait for rank 0 and time out."""
-    worker.watchdog.record_position(
-        progress.step, Stage.SAVING, "writing the result", may_take_long=True
-    )
-    save_output(worker, worker.inputs.output_uri, steps=progress.step)
-    if worker.rank == 0:
-        remove_other_bests(worker.inputs, kept=progress.best_step)
+    _enter_saving(worker, progress.step, "writing the result")
+    worker.output.save(steps=progress.step)
+    worker.output.remove_other_bests(kept=progress.best_step)
     _close(worker)
 
 
 def _close(worker: Worker) -> None:
-    worker.tracker.detach()
-    worker.watchdog.stop()
+    worker.monitor.tracker.detach()
+    worker.monitor.watchdog.stop()

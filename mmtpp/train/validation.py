@@ -22,9 +22,12 @@ from mmtpp.core.training.training_metrics import (
 )
 from mmtpp.data.samples.feed import iter_rows
 from mmtpp.data.samples.plan import load_plan
+from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.model.tokens.vocabulary import Vocabulary
+from mmtpp.train.ranks.rank_group import RankGroup
 from mmtpp.train.ranks.rank_sums import sum_over_ranks
-from mmtpp.train.ranks.watchdog import Stage
-from mmtpp.train.worker import Worker
+from mmtpp.train.ranks.watchdog import Stage, Watchdog
+from mmtpp.train.step import StepContext
 from mmtpp.train.worker_inputs import WorkerInputs
 
 
@@ -54,87 +57,95 @@ class EventSums:
         return EventSums(*(self.as_array() + addend.as_array()).tolist())
 
 
-def validate(worker: Worker, step: int) -> dict[str, float]:
-    """Score the validation windows once; every rank makes the same number of forward passes.
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """The validation windows of a training, and the model that scores them.
 
-    Args:
-        worker: This rank.
-        step: Number of updates made.
-
-    Returns:
-        Losses by modality and with the weights of the labels, interval NLL and next-type accuracy;
-        in stage 1 also the NLL of whole events in nats per event. The values are the same on all
-        ranks. In stage 2 they are those of the answers.
-
-    Raises:
-        DataError: No validation event is a target; raised on every rank.
+    Attributes:
+        settings: Settings of the validation samples.
+        inputs: What the driver sent.
+        group: Place of this rank among the ranks.
+        vocabulary: Vocabulary of store and model.
+        step_context: Engine of this rank, and the weights of the labels.
+        watchdog: Thread that reports a hanging rank.
     """
-    engine, device = worker.engine, worker.batcher.device
-    type_codes = np.asarray(worker.inputs.type_codes)
-    type_ids = torch.tensor(worker.vocabulary.type_ids(worker.inputs.type_codes), device=device)
-    losses = LossSums.from_labels(np.zeros(0), np.zeros(0, dtype=np.int64))
-    event_sums = EventSums()
-    engine.model.eval()
-    with torch.no_grad():
-        for index, (row, is_counted) in enumerate(_rows(worker)):
-            worker.watchdog.record_position(
-                step, Stage.VALIDATING, f"validating row {index + 1}", index=index
-            )
-            nll_N, best_type_N = engine.score(worker.batcher(row), type_ids)
-            if not is_counted:
-                continue
-            nll = nll_N.double().cpu().numpy()
-            assert best_type_N is not None
-            best_types = type_codes[best_type_N.cpu().numpy()]
-            weights = worker.step_context.label_weights(row)
-            losses += LossSums.from_labels(nll, row.likelihood_modalities(), weights)
-            score = _score_sequence if row.branches is None else _score_answers
-            event_sums += score(row, nll, best_types)
-    engine.model.train()
-    num_loss_sums = len(losses.as_array())
-    values = torch.tensor([*losses.as_array(), *event_sums.as_array()], device=device)
-    merged = sum_over_ranks(values).cpu().numpy()
-    losses = LossSums.from_array(merged[:num_loss_sums])
-    event_sums = EventSums(*merged[num_loss_sums:].tolist())
-    _check_targets(worker, int(losses.num_labels.sum()))
-    metrics = losses.per_token(VALIDATION)
-    return metrics | _event_metrics(event_sums, whole_events=_scores_whole_events(worker.inputs))
 
+    settings: SampleSettings
+    inputs: WorkerInputs
+    group: RankGroup
+    vocabulary: Vocabulary
+    step_context: StepContext
+    watchdog: Watchdog
 
-def _scores_whole_events(inputs: WorkerInputs) -> bool:
-    """Whether labels are whole events, as in stage 1 and with soft tokens."""
-    return inputs.trained_tasks is None or inputs.soft is not None
+    def run(self, step: int) -> dict[str, float]:
+        """Score the windows once; every rank makes the same number of forward passes.
 
+        Args:
+            step: Number of updates made.
 
-def _check_targets(worker: Worker, num_labels: int) -> None:
-    if num_labels:
-        return
-    assert worker.inputs.validation_sample_settings is not None
-    settings = worker.inputs.validation_sample_settings
-    raise DataError(
-        "no validation event is a target",
-        where=settings.store.data_uri,
-        cause="evaluation.targets_delta leaves out every event of the validation split; lower it",
-        setting=f"evaluation.targets_delta = {settings.targets_delta:g}",
-    )
+        Returns:
+            Losses by modality and with the weights of the labels, interval NLL and next-type
+            accuracy; in stage 1 also the NLL of whole events in nats per event. The values are the
+            same on all ranks. In stage 2 they are those of the answers.
 
+        Raises:
+            DataError: No validation event is a target; raised on every rank.
+        """
+        engine, device = self.step_context.engine, self.group.device
+        type_codes = np.asarray(self.inputs.type_codes)
+        type_ids = torch.tensor(self.vocabulary.type_ids(self.inputs.type_codes), device=device)
+        losses = LossSums.from_labels(np.zeros(0), np.zeros(0, dtype=np.int64))
+        event_sums = EventSums()
+        engine.model.eval()
+        with torch.no_grad():
+            for index, (row, is_counted) in enumerate(self._rows()):
+                self.watchdog.record_position(
+                    step, Stage.VALIDATING, f"validating row {index + 1}", index=index
+                )
+                nll_N, best_type_N = engine.score(self.step_context.batcher(row), type_ids)
+                if not is_counted:
+                    continue
+                nll = nll_N.double().cpu().numpy()
+                assert best_type_N is not None
+                best_types = type_codes[best_type_N.cpu().numpy()]
+                weights = self.step_context.label_weights(row)
+                losses += LossSums.from_labels(nll, row.likelihood_modalities(), weights)
+                score = _score_sequence if row.branches is None else _score_answers
+                event_sums += score(row, nll, best_types)
+        engine.model.train()
+        num_loss_sums = len(losses.as_array())
+        values = torch.tensor([*losses.as_array(), *event_sums.as_array()], device=device)
+        merged = sum_over_ranks(values).cpu().numpy()
+        losses = LossSums.from_array(merged[:num_loss_sums])
+        event_sums = EventSums(*merged[num_loss_sums:].tolist())
+        self._check_targets(int(losses.num_labels.sum()))
+        # labels are whole events in stage 1 and with soft tokens
+        whole_events = self.inputs.trained_tasks is None or self.inputs.soft is not None
+        return losses.per_token(VALIDATION) | _event_metrics(event_sums, whole_events=whole_events)
 
-def _rows(worker: Worker) -> Iterator[tuple[PackedRow, bool]]:
-    """Validation rows of this rank, and whether each is counted.
+    def _check_targets(self, num_labels: int) -> None:
+        if num_labels:
+            return
+        raise DataError(
+            "no validation event is a target",
+            where=self.settings.store.data_uri,
+            cause="evaluation.targets_delta leaves out every event of the validation split; lower "
+            "it",
+            setting=f"evaluation.targets_delta = {self.settings.targets_delta:g}",
+        )
 
-    Ranks with fewer rows repeat rows that are not counted, to make the same number of forward
-    passes.
-    """
-    assert worker.inputs.validation_sample_settings is not None
-    plan = load_plan(worker.inputs.validation_plan_uri)
-    num_samples = len(plan.samples)
-    num_rounds = -(-num_samples // worker.num_ranks)
-    positions = np.arange(num_rounds) * worker.num_ranks + worker.rank
-    token_ids = worker.vocabulary.token_ids()
-    rows = iter_rows(
-        plan, positions % num_samples, worker.inputs.validation_sample_settings, token_ids
-    )
-    return zip(rows, (positions < num_samples).tolist(), strict=True)
+    def _rows(self) -> Iterator[tuple[PackedRow, bool]]:
+        """Validation rows of this rank, and whether each is counted.
+
+        Ranks with fewer rows repeat rows that are not counted, to make the same number of forward
+        passes.
+        """
+        plan = load_plan(self.inputs.validation_plan_uri)
+        num_samples, num_ranks = len(plan.samples), self.group.num_ranks
+        num_rounds = -(-num_samples // num_ranks)
+        positions = np.arange(num_rounds) * num_ranks + self.group.rank
+        rows = iter_rows(plan, positions % num_samples, self.settings, self.vocabulary.token_ids())
+        return zip(rows, (positions < num_samples).tolist(), strict=True)
 
 
 def _event_metrics(sums: EventSums, *, whole_events: bool) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """What the driver of a training sends to every worker."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mmtpp.config.schema import LoraSection
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -9,6 +10,9 @@ from mmtpp.soft.soft_start import SoftStart
 from mmtpp.track.tracker import RunIdentity
 
 PROGRESS_FILE = "progress.json"  # in the folder of a checkpoint
+
+OutputKind = Literal["model", "adapter"]
+"""The result of a training: a whole model, or an adapter of its base model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,6 @@ def best_uri(output_uri: str, step: int) -> str:
     return f"{output_uri}-best-{step:06d}"
 
 
-def output_kind(lora: LoraSection) -> str:
-    """The result of training: an ``adapter`` or a whole ``model``."""
+def output_kind(lora: LoraSection) -> OutputKind:
+    """The result of a training that may adapt its model."""
     return "adapter" if lora.rank else "model"

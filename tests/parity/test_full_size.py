@@ -2,7 +2,8 @@
 
 import pytest
 
-from mmtpp.model.full_size import FullSize, build_without_weights, full_size_config
+from mmtpp.config.model_settings import FullSize
+from mmtpp.model.full_size import build_without_weights, full_size_config
 from mmtpp.model.parameters.lora import attach_lora, trainable_parameters
 from mmtpp.model.tokens.vocabulary import NUM_ADDED, Vocabulary
 from tests.helpers.qwen_vocabulary import qwen_vocabulary

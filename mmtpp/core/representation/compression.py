@@ -86,6 +86,23 @@ def similar_events(events: Events, compression: Compression) -> NDArray[np.bool_
     return marks
 
 
+def similar_intervals(
+    intervals: NDArray[np.float64], previous: NDArray[np.float64], delta: float
+) -> NDArray[np.bool_]:
+    """(N,) whether each interval differs by less than ``delta`` from that of the event before it.
+
+    Temporal compression drops these events, and the same rule leaves out targets
+    (``evaluation.targets_delta``).
+
+    Args:
+        intervals: (N,) intervals, in the source's unit.
+        previous: (N,) intervals of the events before; infinite where there is none, which makes an
+            interval not similar.
+        delta: Threshold, in the same unit; at 0, no interval is similar.
+    """
+    return np.abs(intervals - previous) < delta
+
+
 def _none(events: Events, _: Compression) -> NDArray[np.bool_]:
     """No event is similar."""
     return np.zeros(len(events) - 1, dtype=np.bool_)
@@ -99,7 +116,7 @@ def _recent_full(events: Events, _: Compression) -> NDArray[np.bool_]:
 def _temporal(events: Events, compression: Compression) -> NDArray[np.bool_]:
     """The interval differs by less than delta from the interval of the previous event, marked or
     not. Runs are unbounded: a slow drift of the intervals never ends one."""
-    return np.abs(np.diff(events.intervals)) < compression.delta
+    return similar_intervals(events.intervals[1:], events.intervals[:-1], compression.delta)
 
 
 def _anchored(events: Events, compression: Compression) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.events import NO_FRAME
+from mmtpp.core.representation.compression import similar_intervals
 from mmtpp.core.representation.row import HISTORY
 from mmtpp.core.representation.supervision import Supervision
 from mmtpp.data.samples.row_table import (
@@ -112,10 +113,10 @@ def event_columns(
     starts = [window.planned.start for window in windows]
     interval = np.concatenate([events.events.intervals for events in stored])
     previous_interval = np.concatenate([events.previous_interval for events in stored])
-    gap = np.abs(interval - previous_interval)
     index = np.arange(len(interval)) - np.repeat(np.cumsum(num_events) - num_events, num_events)
     event_is_scored = index >= np.repeat(layout.first_scored, num_events)
-    event_is_target = event_is_scored & ~(gap < targets_delta)
+    is_left_out = similar_intervals(interval, previous_interval, targets_delta)
+    event_is_target = event_is_scored & ~is_left_out
     if not supervision.asks_questions:
         event_is_target &= ~np.concatenate([window.planned.similar for window in windows])
     columns = {

@@ -59,9 +59,15 @@ class SampleSettings:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the settings: equal for equal samples, wherever the store lies."""
+        """Hash of the settings: equal for equal samples, wherever the store lies.
+
+        Packing is seeded by this hash, and runs compare it, so settings of earlier versions keep
+        theirs. A new field counts unless it is deleted here: always if samples never depend on it,
+        at its default if they do not depend on it there. All fields, and a record that is hashed,
+        are in ``tests/unit/data/test_sample_fingerprint.py``.
+        """
         tree = asdict(self)
-        # the packing of samples is seeded by this hash, so its form never changes
+        # the form of earlier versions
         tree["time_from"] = -1e300 if self.time_from is None else self.time_from
         tree["time_to"] = 1e300 if self.time_to is None else self.time_to
         for name in ("supervision", "long_events", "memory"):

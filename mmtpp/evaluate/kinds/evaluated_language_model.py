@@ -39,7 +39,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
     """Forecasts of a language model, which reads windows of events in Ray Data actors."""
 
     def _target_tables(self) -> Iterable[pa.Table]:
-        context, windows = self.context, self._windows
+        context, windows = self.context, self._planned_windows
         settings = TargetScorerSettings(
             sample_settings=windows.sample_settings,
             model=context.location,
@@ -76,13 +76,13 @@ class EvaluatedLanguageModel(EvaluatedModel):
     def examples(self, targets: pa.Table) -> list[Example]:
         """Windows of the report, with the model's attention."""
         actor = ModelActorSettings(
-            sample_settings=self._windows.sample_settings, model=self.context.location
+            sample_settings=self._planned_windows.sample_settings, model=self.context.location
         )
-        return read_examples(actor, self._windows.plan, targets, self.context.actors)
+        return read_examples(actor, self._planned_windows.plan, targets, self.context.actors)
 
     def cut_text_counts(self) -> dict[str, float]:
         """Numbers of texts that were cut for the targets."""
-        return self._windows.plan.long_texts.metrics("targets_")
+        return self._planned_windows.plan.long_texts.metrics("targets_")
 
     def facts(self) -> dict[str, str]:
         """What the report says about the model."""
@@ -104,7 +104,10 @@ class EvaluatedLanguageModel(EvaluatedModel):
         return self.trained_tasks.interval_range.grid(num_bytes=num_bytes)
 
     @cached_property
-    def _windows(self) -> _Windows:
+    def _planned_windows(self) -> _Windows:
+        """Windows of all targets. Planning reads the times of the split, so it happens once: when
+        ``forecast_targets`` asks for them. The examples and counts of texts are of the same plan.
+        """
         tasks = tuple(name for name in EVENT_TASKS if name in self.trained_tasks.tasks)
         sample_settings = replace(
             self.context.held_out_samples,
@@ -117,7 +120,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
 
     def _choose_texts(self) -> GenerationTargets:
         """A share of the targets: about ``evaluation.num_generated_texts`` are written."""
-        context, windows = self.context, self._windows.plan.windows
+        context, windows = self.context, self._planned_windows.plan.windows
         first, end = (windows[name].to_numpy() for name in ("first_scored", "end"))
         share = context.evaluation.num_generated_texts / max(1, int((end - first).sum()))
         return GenerationTargets(context.generation, min(1.0, share), context.seed)

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import ray.train
 from ray.train import Checkpoint
 
 from mmtpp.core.errors import ModelError
@@ -62,38 +63,47 @@ class TrainingProgress:
         return replace(self, best_step=self.step, best_loss=loss, best_by=BEST_BY)
 
 
-def save_checkpoint(
-    engine: DeepSpeedEngine,
-    progress: TrainingProgress,
-    *,
-    rank: int,
-    run_uri: str,
-    metrics: dict[str, float],
-    patience_s: float,
-    wait: bool = False,
-) -> None:
-    """Write and report a checkpoint; all ranks must call this.
+@dataclass(frozen=True, slots=True)
+class CheckpointWriter:
+    """Reports to Ray Train, with the checkpoints of a rank or without one.
 
-    Args:
+    Attributes:
         engine: Engine of this rank.
-        progress: Progress of the run, written by rank 0.
-        rank: Rank of this process.
+        rank: Rank of this process. Rank 0 writes the progress of the run.
         run_uri: Folder of the run.
-        metrics: Metrics to report with the checkpoint.
-        patience_s: Seconds to retry the upload while the storage is unreachable.
-        wait: Whether to wait for the upload; otherwise it runs in the background.
-
-    Raises:
-        StorageError: The local disk is full, or the storage stayed unreachable.
+        patience_s: Seconds to retry an upload while the storage is unreachable.
     """
 
-    def write(folder: Path) -> None:
-        engine.save(folder)
-        if rank == 0:
-            (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress)))
+    engine: DeepSpeedEngine
+    rank: int
+    run_uri: str
+    patience_s: float
 
-    checkpoint = write_local_checkpoint(write, run_uri=run_uri, step=progress.step)
-    report_checkpoint(metrics, checkpoint, patience_s=patience_s, wait=wait)
+    def save(
+        self, progress: TrainingProgress, metrics: dict[str, float], *, wait: bool = False
+    ) -> None:
+        """Write and report a checkpoint; all ranks must call this.
+
+        Args:
+            progress: Progress of the run.
+            metrics: Metrics to report with the checkpoint.
+            wait: Whether to wait for the upload; otherwise it runs in the background.
+
+        Raises:
+            StorageError: The local disk is full, or the storage stayed unreachable.
+        """
+
+        def write(folder: Path) -> None:
+            self.engine.save(folder)
+            if self.rank == 0:
+                (folder / PROGRESS_FILE).write_text(json.dumps(asdict(progress)))
+
+        checkpoint = write_local_checkpoint(write, run_uri=self.run_uri, step=progress.step)
+        report_checkpoint(metrics, checkpoint, patience_s=self.patience_s, wait=wait)
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Report metrics without a checkpoint; all ranks must call this."""
+        ray.train.report(metrics)
 
 
 def load_progress(checkpoint: Checkpoint | None, *, fresh: TrainingProgress) -> TrainingProgress:

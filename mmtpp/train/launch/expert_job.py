@@ -1,7 +1,6 @@
 """The training of a temporal expert: configuration in, its folder out. Runs on the driver."""
 
 import logging
-from typing import Any
 
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
@@ -21,12 +20,11 @@ from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join
 from mmtpp.track.tracker import RunIdentity
-from mmtpp.train.entry import train_expert_per_worker
 from mmtpp.train.expert_inputs import ExpertInputs
-from mmtpp.train.launch.ray_training import WorkerCall
-from mmtpp.train.launch.recorded_training import TrainingRecord, train_and_record
+from mmtpp.train.launch.planned_training import PlannedTraining, TrainingJob
+from mmtpp.train.launch.recorded_training import train_and_record
 from mmtpp.train.launch.run_folder import claim_run, identify_run
-from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
+from mmtpp.train.launch.run_result import RESULT_FILE, load_result
 from mmtpp.train.launch.training_checks import check_time_zone
 
 logger = logging.getLogger(__name__)
@@ -34,16 +32,12 @@ logger = logging.getLogger(__name__)
 _ON_CPU = Hardware(on_gpu=False, precision="float32")
 
 
-def run_expert_job(
-    config: RunConfig, job: str, callbacks: list[Any], start_uri: str
-) -> dict[str, object]:
+def run_expert_job(job: TrainingJob) -> dict[str, object]:
     """Train a temporal expert on the events of a store.
 
     Args:
-        config: The whole configuration.
-        job: ``pretrain``.
-        callbacks: Ray Train callbacks that receive every validation.
-        start_uri: Must be empty: an expert does not start from another run.
+        job: The training job, ``pretrain``. An expert does not start from another run, so its
+            ``start_uri`` must be empty.
 
     Returns:
         The result that ``pretrain`` describes.
@@ -52,14 +46,15 @@ def run_expert_job(
         ConfigError: The settings do not apply to an expert.
         MmtppError: The store does not fit, or a worker raised this error.
     """
-    _check_start(start_uri)
+    _check_start(job.start_uri)
+    config = job.config
     check_bucket(config.run.storage_uri)
     store = load_store(config.store.uri)
     fingerprint = store.manifest.fingerprint
-    run = identify_run(config, job, store_fingerprint=fingerprint)
+    run = identify_run(config, job.name, store_fingerprint=fingerprint)
     result = load_result(run.run_uri)
     if result is not None:
-        claim_run(config, job, store_fingerprint=fingerprint)  # refuses other settings
+        claim_run(config, job.name, store_fingerprint=fingerprint)  # refuses other settings
         logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
         return result
     patience_s = config.run.wait_for_machines_s
@@ -67,24 +62,17 @@ def run_expert_job(
     workers = worker_demand(config.training, _ON_CPU, config.training.num_workers)
     wait_for_machines(workers, patience_s=patience_s)
     # claimed after the wait: until then, settings may change under the same name of a run
-    run = claim_run(config, job, store_fingerprint=fingerprint)
-    inputs = build_inputs(config, store, run, reports_validation=bool(callbacks))
+    run = claim_run(config, job.name, store_fingerprint=fingerprint)
+    inputs = build_inputs(config, store, run, reports_validation=bool(job.callbacks))
     return train_and_record(
-        WorkerCall(train_expert_per_worker, inputs),
-        config,
-        _ON_CPU,
-        callbacks,
-        TrainingRecord(
+        PlannedTraining(
             job=job,
             manifest=store.manifest,
-            model=TrainedModel(
-                kind="model",
-                uri=inputs.output_uri,
-                base="",
-                trained_tasks=inputs.trained_tasks,
-            ),
-            description=_describe(job, inputs, store_uri=config.store.uri),
-        ),
+            hardware=_ON_CPU,
+            inputs=inputs,
+            output_kind="model",
+            description=_describe(job.name, inputs, store_uri=config.store.uri),
+        )
     )
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from mmtpp.runtime.interruptions import stops_on_sigterm
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.hub import is_hub
 from mmtpp.track.mlflow_tracker import MlflowTracker
-from mmtpp.track.tracker import RunIdentity
+from mmtpp.train.entry import train_on_worker
+from mmtpp.train.launch.planned_training import PlannedTraining
 from mmtpp.train.outcome import Outcome
 
 logger = logging.getLogger(__name__)
@@ -36,40 +38,6 @@ logger = logging.getLogger(__name__)
 # Ray Train's variables, which it reads when a trainer starts
 HEALTH_CHECK_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 GROUP_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerCall:
-    """The function that every worker runs.
-
-    Attributes:
-        function: Called with a dictionary of ``inputs`` and ``stop_request``.
-        inputs: What the driver sends to every worker.
-    """
-
-    function: Callable[[dict[str, Any]], None]
-    inputs: Any
-
-
-@dataclass(frozen=True, slots=True)
-class TrainerSettings:
-    """Settings of Ray Train for one run.
-
-    Attributes:
-        training: Workers, failures and steps.
-        hardware: Device and precision of the workers.
-        storage_uri: Folder of the runs.
-        model_path: Model to train; empty for a random one.
-        patience_s: Maximum time to wait for machines, in seconds.
-        callbacks: Ray Train callbacks that receive every validation.
-    """
-
-    training: TrainingSection
-    hardware: Hardware
-    storage_uri: str
-    model_path: str
-    patience_s: float
-    callbacks: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +53,11 @@ class FinishedTraining:
     metrics: dict[str, float]
 
 
-def train_on_workers(
-    call: WorkerCall, run: RunIdentity, settings: TrainerSettings, tracker: MlflowTracker
-) -> FinishedTraining:
+def train_on_workers(planned: PlannedTraining, tracker: MlflowTracker) -> FinishedTraining:
     """Train on Ray's workers.
 
     Args:
-        call: What every worker runs.
-        run: Name and folder of the run.
-        settings: Settings of Ray Train.
+        planned: Training to start.
         tracker: Tracker of the run.
 
     Raises:
@@ -101,18 +65,14 @@ def train_on_workers(
         MmtppError: A worker raised this error, or the workers or their controller could not be
             started.
     """
-    run_uri, training = run.run_uri, settings.training
+    training, run_uri = planned.job.config.training, planned.inputs.run.run_uri
+    patience_s = planned.job.config.run.wait_for_machines_s
     try:
-        with (
-            _ray_train_timeouts(training, settings.patience_s),
-            stops_on_sigterm() as stop_request,
-        ):
-            report = _fit(
-                lambda: _build_trainer(call, run, settings, stop_request), training, run_uri
-            )
+        with _ray_train_timeouts(training, patience_s), stops_on_sigterm() as stop_request:
+            report = _fit(lambda: _build_trainer(planned, stop_request), training, run_uri)
     except TrainingFailedError as error:
         tracker.log_text("error.txt", str(error))
-        raise _cause(error, settings, run_uri) from error
+        raise _cause(error, training, run_uri, patience_s=patience_s) from error
     outcome, metrics = Outcome.from_report(
         {key: value for key, value in report.items() if isinstance(value, float)}
     )
@@ -158,17 +118,15 @@ def _fit(
             )
 
 
-def _build_trainer(
-    call: WorkerCall, run: RunIdentity, settings: TrainerSettings, stop_request: Any
-) -> TorchTrainer:
-    training, hardware = settings.training, settings.hardware
-    filesystem, storage_path = filesystem_of(settings.storage_uri)
+def _build_trainer(planned: PlannedTraining, stop_request: Any) -> TorchTrainer:
+    config, hardware = planned.job.config, planned.hardware
+    filesystem, storage_path = filesystem_of(config.run.storage_uri)
     if isinstance(filesystem, pafs.LocalFileSystem):
         Path(storage_path).mkdir(parents=True, exist_ok=True)
+    training = config.training
     num_workers = training.num_workers
     return TorchTrainer(
-        call.function,
-        train_loop_config={"inputs": call.inputs, "stop_request": stop_request},
+        partial(train_on_worker, planned.inputs, stop_request),
         scaling_config=ScalingConfig(
             num_workers=(training.min_workers, num_workers)
             if training.min_workers
@@ -181,15 +139,15 @@ def _build_trainer(
             backend="nccl" if hardware.on_gpu else "gloo", timeout_s=int(training.hang_timeout_s)
         ),
         run_config=ray.train.RunConfig(
-            name=run.run_name,
+            name=planned.inputs.run.run_name,
             storage_path=storage_path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(
                 max_failures=training.max_failures, controller_failure_limit=training.max_failures
             ),
             checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
-            worker_runtime_env={"env_vars": _worker_environment(settings.model_path, hardware)},
-            callbacks=settings.callbacks,
+            worker_runtime_env={"env_vars": _worker_environment(config.model.path, hardware)},
+            callbacks=list(planned.job.callbacks),
         ),
     )
 
@@ -222,7 +180,9 @@ def _ray_train_timeouts(training: TrainingSection, patience_s: float) -> Iterato
             del os.environ[name]
 
 
-def _cause(error: TrainingFailedError, settings: TrainerSettings, run_uri: str) -> Exception:
+def _cause(
+    error: TrainingFailedError, training: TrainingSection, run_uri: str, *, patience_s: float
+) -> Exception:
     """The project's own error behind a failed run; ``error`` itself when there is none."""
     if isinstance(error, ControllerError):
         return ClusterError(
@@ -230,8 +190,8 @@ def _cause(error: TrainingFailedError, settings: TrainerSettings, run_uri: str) 
             where=run_uri,
             cause="machines were lost and no others joined in time; run the same command again to "
             "resume from the last checkpoint",
-            setting=f"run.wait_for_machines_s = {settings.patience_s:g}, "
-            f"training.max_failures = {settings.training.max_failures}",
+            setting=f"run.wait_for_machines_s = {patience_s:g}, "
+            f"training.max_failures = {training.max_failures}",
         )
     if isinstance(error, WorkerGroupError):
         for rank, failure in sorted(error.worker_failures.items()):

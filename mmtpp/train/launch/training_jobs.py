@@ -1,31 +1,24 @@
 """The training jobs: configuration in, trained model or adapter out. They run on the driver.
 
-The two jobs here, ``expert_job``, ``recorded_training`` and ``run_folder`` read the whole
-configuration; other functions of the driver take the sections that they need.
+A job is checked, planned, trained and recorded: ``run_training_job`` reads top to bottom.
 """
 
 import logging
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from mmtpp.config.job_checks import check_finetune, check_training
-from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.model_kind import ModelKind
-from mmtpp.core.representation.supervision import AllTokens, Supervision
-from mmtpp.data.from_config import sample_settings, training_questions
+from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.hub import pin_revision
-from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.model_folder import source_tags
 from mmtpp.storage.paths import join
 from mmtpp.track.tracker import RunIdentity
-from mmtpp.train.entry import train_loop_per_worker
 from mmtpp.train.launch.expert_job import run_expert_job
 from mmtpp.train.launch.plan_run import (
     PLAN_FILE,
@@ -34,11 +27,11 @@ from mmtpp.train.launch.plan_run import (
     plan_training,
     plan_validation,
 )
-from mmtpp.train.launch.ray_training import WorkerCall
-from mmtpp.train.launch.recorded_training import TrainingRecord, train_and_record
+from mmtpp.train.launch.planned_training import PlannedTraining, TrainingJob
+from mmtpp.train.launch.recorded_training import train_and_record
 from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run, identify_run
-from mmtpp.train.launch.run_result import RESULT_FILE, TrainedModel, load_result
+from mmtpp.train.launch.run_result import RESULT_FILE, load_result
 from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks
 from mmtpp.train.launch.training_checks import check_locations, load_training_store
 from mmtpp.train.launch.training_hardware import wait_for_hardware
@@ -47,39 +40,11 @@ from mmtpp.train.worker_inputs import WorkerInputs, output_kind
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingJob:
-    """A training job as the user asked for it.
-
-    Attributes:
-        name: ``pretrain`` or ``finetune``.
-        config: The whole configuration.
-        supervision: Which tokens are labels and which questions are asked.
-        callbacks: Ray Train callbacks that receive every validation.
-        start_uri: Folder of another run's checkpoint to start from; empty for none.
-    """
-
-    name: str
-    config: RunConfig
-    supervision: Supervision
-    callbacks: list[Any]
-    start_uri: str
-
-    def with_value(self, key: str, value: object) -> "TrainingJob":
-        """The job with another value of one setting."""
-        return replace(self, config=with_values(self.config, {key: value}))
-
-
-def pretrain(
-    config: RunConfig, callbacks: list | None = None, start_uri: str = ""
-) -> dict[str, object]:
+def pretrain(config: RunConfig) -> dict[str, object]:
     """Train on the compressed sequences of a store (stage 1).
 
     Args:
         config: The whole configuration.
-        callbacks: Ray Train callbacks that receive every validation, used by sweeps.
-        start_uri: Folder of a checkpoint of another run on the same samples. A fresh run continues
-            from there with this run's optimiser settings.
 
     Returns:
         ``run_id``, ``model_uri`` or with LoRA ``adapter_uri``, ``steps``, ``metrics`` and the URIs
@@ -90,29 +55,31 @@ def pretrain(
         StoppedError: The job received SIGTERM; it saved a checkpoint first.
         MmtppError: The store, the model or the settings do not fit, or a worker raised this error.
     """
-    check_training(config)
-    return _train(TrainingJob("pretrain", config, AllTokens(), callbacks or [], start_uri))
+    return run_training_job(TrainingJob("pretrain", config))
 
 
-def finetune(
-    config: RunConfig, callbacks: list | None = None, start_uri: str = ""
-) -> dict[str, object]:
+def finetune(config: RunConfig) -> dict[str, object]:
     """Train to answer questions about every event of a store's sequences (stage 2).
 
     One forward pass asks about all events of a window (``core.representation.branches``). Training
-    starts from ``model.adapter`` or ``model.path``, the output of stage 1. Arguments, result and
+    starts from ``model.adapter`` or ``model.path``, the output of stage 1. Argument, result and
     errors are those of ``pretrain``.
 
     Source: MM-TPP, stage 2, which draws one target per sequence instead.
     """
-    check_finetune(config)
-    questions = training_questions(config.tasks)
-    return _train(TrainingJob("finetune", config, questions, callbacks or [], start_uri))
+    return run_training_job(TrainingJob("finetune", config))
 
 
-def _train(job: TrainingJob) -> dict[str, object]:
+def run_training_job(job: TrainingJob) -> dict[str, object]:
+    """Check, plan, train and record. Result and errors are those of ``pretrain``.
+
+    Args:
+        job: The training job.
+    """
+    check = check_finetune if job.name == "finetune" else check_training
+    check(job.config)
     if job.config.model_kind == ModelKind.EXPERT:
-        return run_expert_job(job.config, job.name, job.callbacks, job.start_uri)
+        return run_expert_job(job)
     job = job.with_value("model.path", pin_revision(job.config.model.path))
     config = job.config
     check_locations(
@@ -131,30 +98,7 @@ def _train(job: TrainingJob) -> dict[str, object]:
         data_labels=config.store.machine_labels,
         patience_s=config.run.wait_for_machines_s,
     )
-    # claimed after the wait: until then, settings may change under the same name of a run
-    run = claim_run(config, job.name, store_fingerprint=store.manifest.fingerprint)
-    plan = plan_training(train_sample_settings, store.vocabulary, run.run_uri)
-    num_steps = _num_steps(config, train_sample_settings, plan, store.vocabulary)
-    planned_job = job.with_value("training.num_steps", num_steps)
-    logger.info("training: %s", plan.describe(train_sample_settings.max_tokens))
-    # saves the plan; the workers load it
-    validation_sample_settings = plan_validation(
-        config.sample_sections,
-        store.manifest,
-        store.vocabulary,
-        run.run_uri,
-        num_sequences=config.training.validation_sequences,
-        supervision=job.supervision,
-    )
-    worker_inputs = _build_worker_inputs(
-        planned_job,
-        run,
-        store,
-        train_sample_settings,
-        validation_sample_settings,
-        precision=hardware.precision,
-    )
-    return _train_planned(planned_job, worker_inputs, plan, store.manifest, hardware)
+    return train_and_record(_plan_job(job, store, train_sample_settings, hardware))
 
 
 def _load_finished_result(
@@ -176,32 +120,94 @@ def _load_finished_result(
     if result is None:
         return None
     claim_run(config, job.name, store_fingerprint=store_fingerprint)  # refuses other settings
-    plan = plan_training(train_sample_settings, store.vocabulary, run.run_uri)
-    if result["steps"] != _num_steps(config, train_sample_settings, plan, store.vocabulary):
+    _, planned_job = _plan_updates(job, store, train_sample_settings, run.run_uri)
+    if result["steps"] != planned_job.config.training.num_steps:
         return None
     logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
     return result
 
 
-def _num_steps(
-    config: RunConfig, train_sample_settings: SampleSettings, plan: Plan, vocabulary: Vocabulary
-) -> int:
-    """``training.num_steps``, or the number of steps within ``training.max_flops``."""
+def _plan_job(
+    job: TrainingJob,
+    store: PreparedStore,
+    train_sample_settings: SampleSettings,
+    hardware: Hardware,
+) -> PlannedTraining:
+    """Claim the run, and plan its samples and what its workers need.
+
+    Args:
+        job: The training job.
+        store: Store that the job reads.
+        train_sample_settings: Settings of the training samples.
+        hardware: Device and precision of the workers.
+    """
+    config, manifest = job.config, store.manifest
+    # claimed after the wait for machines: until then, settings may change under the same name of a
+    # run
+    run = claim_run(config, job.name, store_fingerprint=manifest.fingerprint)
+    plan, job = _plan_updates(job, store, train_sample_settings, run.run_uri)
+    logger.info("training: %s", plan.describe(train_sample_settings.max_tokens))
+    # saves the plan; the workers load it
+    validation_sample_settings = plan_validation(
+        config.sample_sections,
+        manifest,
+        store.vocabulary,
+        run.run_uri,
+        num_sequences=config.training.validation_sequences,
+        supervision=job.supervision,
+    )
+    inputs = _build_worker_inputs(
+        job,
+        run,
+        store,
+        train_sample_settings,
+        validation_sample_settings,
+        precision=hardware.precision,
+    )
+    return PlannedTraining(
+        job=job,
+        manifest=manifest,
+        hardware=hardware,
+        inputs=inputs,
+        output_kind=output_kind(config.lora),
+        description=describe_training(
+            job.name,
+            inputs,
+            model=config.model,
+            lora=config.lora,
+            num_steps=job.config.training.num_steps,
+            store_uri=config.store.uri,
+        ),
+        tags={"mmtpp.plan_fingerprint": plan.fingerprint, **source_tags(config.model.path)},
+        metrics=plan.metrics(),
+    )
+
+
+def _plan_updates(
+    job: TrainingJob, store: PreparedStore, train_sample_settings: SampleSettings, run_uri: str
+) -> tuple[Plan, TrainingJob]:
+    """Plan of the training samples, and the job with the number of its updates.
+
+    The number is ``training.num_steps``, or the number of steps within ``training.max_flops``,
+    which depends on the samples.
+    """
+    plan = plan_training(train_sample_settings, store.vocabulary, run_uri)
+    config = job.config
     if not config.training.max_flops:
-        return config.training.num_steps
+        return plan, job
     from mmtpp.train.launch.flops_budget import num_steps_within  # imports the model's classes
 
     num_steps = num_steps_within(
         train_sample_settings,
         plan,
-        vocabulary,
+        store.vocabulary,
         training=config.training,
         optimizer=config.optimizer,
         model=config.model,
         trains_vision=config.trains_vision,
     )
     logger.info("training.max_flops = %.3g: %d steps", config.training.max_flops, num_steps)
-    return num_steps
+    return plan, job.with_value("training.num_steps", num_steps)
 
 
 def _build_worker_inputs(
@@ -253,53 +259,4 @@ def _build_worker_inputs(
         precision=precision,
         start_uri=job.start_uri,
         reports_validation=bool(job.callbacks),
-    )
-
-
-def _train_planned(
-    job: TrainingJob,
-    worker_inputs: WorkerInputs,
-    plan: Plan,
-    manifest: Manifest,
-    hardware: Hardware,
-) -> dict[str, object]:
-    """Train what is planned.
-
-    Args:
-        job: The training job.
-        worker_inputs: What every worker needs.
-        plan: Plan of the training samples.
-        manifest: Manifest of the store.
-        hardware: Device and precision of the workers.
-    """
-    config = job.config
-    description = describe_training(
-        job.name,
-        worker_inputs,
-        model=config.model,
-        lora=config.lora,
-        num_steps=config.training.num_steps,
-        store_uri=config.store.uri,
-    )
-    return train_and_record(
-        WorkerCall(train_loop_per_worker, worker_inputs),
-        config,
-        hardware,
-        job.callbacks,
-        TrainingRecord(
-            job=job.name,
-            manifest=manifest,
-            model=TrainedModel(
-                kind=output_kind(config.lora),
-                uri=worker_inputs.output_uri,
-                base=config.model.path if config.lora.rank else "",
-                trained_tasks=worker_inputs.trained_tasks,
-            ),
-            description=description,
-            tags={
-                "mmtpp.plan_fingerprint": plan.fingerprint,
-                **source_tags(config.model.path),
-            },
-            metrics=plan.metrics(),
-        ),
     )

@@ -1,9 +1,10 @@
 """How momentum and moments are kept between updates: in 4, 2 or 1 bytes."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from mmtpp.config.optimizer_settings import StoredStates
 from mmtpp.config.schema import OptimizerPrecisionSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.experiments.rounding import round_
@@ -125,7 +126,7 @@ class StateCodec:
         return self._stored == "int8" and tensor.numel() >= _MIN_CODED
 
 
-def bytes_per_parameter(stored: Literal["float32", "bfloat16", "int8"]) -> float:
+def bytes_per_parameter(stored: StoredStates) -> float:
     """Bytes that one state takes per parameter."""
     return {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0 + 4.0 / BLOCK}[stored]
 

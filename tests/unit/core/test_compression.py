@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtpp.core.events import Events
-from mmtpp.core.representation.compression import STRATEGIES, Compression, compress, similar_events
+from mmtpp.core.representation.compression import (
+    STRATEGIES,
+    Compression,
+    compress,
+    similar_events,
+    similar_intervals,
+)
 from tests.unit.generators import events, intervals, plain_events
 
 deltas = st.floats(min_value=0, max_value=1e6)
@@ -158,3 +164,11 @@ def test_bad_settings_are_refused(arguments: dict):
 def test_invalid_intervals_are_refused(wait: float):
     with pytest.raises(ValueError, match="intervals"):
         _marks(plain_events(2, intervals=np.array([0.0, wait])), "none", 1.0)
+
+
+def test_an_interval_is_similar_below_delta_and_never_without_an_event_before():
+    similar = similar_intervals(
+        np.array([5.0, 5.0, 5.0, 5.0]), np.array([3.0, 7.5, 2.5, np.inf]), 2.5
+    )
+    assert similar.tolist() == [True, False, False, False]
+    assert not similar_intervals(np.array([5.0]), np.array([5.0]), 0.0).any()

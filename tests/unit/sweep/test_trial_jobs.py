@@ -8,6 +8,7 @@ import pytest
 from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.sweep import trial
 from mmtpp.sweep.trial import run_trial
+from mmtpp.train.launch import TrainingJob
 from tests.unit.sweep.sweeps import build_row
 
 COST = "data/tokens_per_event"
@@ -27,19 +28,16 @@ def configs(monkeypatch) -> list[tuple]:
     """Configurations of the jobs that ran."""
     configs: list[tuple] = []
 
-    def job(name: str):
-        def run(config, callbacks=None, start_uri=""):
-            configs.append((name, config, start_uri))
-            kind = "adapter" if config.lora.rank else "model"
-            uri = f"s3://b/{config.run.name}/{kind}"
-            return {f"{kind}_uri": uri, "steps": len(configs), "metrics": {COST: 2.0, "a/b": 1.0}}
+    def run(job: TrainingJob):
+        configs.append((job.name, job.config, job.start_uri))
+        kind = "adapter" if job.config.lora.rank else "model"
+        uri = f"s3://b/{job.config.run.name}/{kind}"
+        return {f"{kind}_uri": uri, "steps": len(configs), "metrics": {COST: 2.0, "a/b": 1.0}}
 
-        return run
-
+    monkeypatch.setattr(trial, "run_training_job", run)
     monkeypatch.setattr(
-        trial, "TRAINING_FUNCTIONS", {name: job(name) for name in trial.TRAINING_JOBS}
+        "mmtpp.evaluate.evaluate.evaluate", lambda config: run(TrainingJob("evaluate", config))
     )
-    monkeypatch.setattr("mmtpp.evaluate.evaluate.evaluate", job("evaluate"))
     return configs
 
 
@@ -109,10 +107,10 @@ def test_an_error_is_reported_unless_another_attempt_may_avoid_it(
     sweep_of, tmp_path, reports, monkeypatch
 ):
     def fail_with(error: Exception) -> None:
-        def run(config, callbacks=None, start_uri=""):
+        def run(_job: TrainingJob):
             raise error
 
-        monkeypatch.setattr(trial, "TRAINING_FUNCTIONS", {"pretrain": run})
+        monkeypatch.setattr(trial, "run_training_job", run)
         values = {"training.learning_rate": 0.01}
         run_trial(_sweep(sweep_of, tmp_path), values, parent_run_id="p", trial_id="t_0")
 

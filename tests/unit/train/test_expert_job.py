@@ -6,7 +6,7 @@ from mmtpp.config.job_checks import check_finetune
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
-from mmtpp.train.launch import finetune, pretrain
+from mmtpp.train.launch import TrainingJob, finetune, pretrain, run_training_job
 
 
 def _config(**model: str) -> RunConfig:
@@ -27,7 +27,7 @@ def test_it_does_not_continue_another_model():
     with pytest.raises(ConfigError, match="always trained from the start"):
         pretrain(_config(path="/model"))
     with pytest.raises(ConfigError, match="population"):
-        pretrain(_config(), start_uri="/checkpoint")
+        run_training_job(TrainingJob("pretrain", _config(), start_uri="/checkpoint"))
 
 
 def test_its_time_zone_must_exist():

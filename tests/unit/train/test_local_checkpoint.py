@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from mmtpp.core.errors import StorageError
 from mmtpp.train import expert_loop
-from mmtpp.train.checkpoints.checkpoint import TrainingProgress, save_checkpoint
+from mmtpp.train.checkpoints.checkpoint import CheckpointWriter, TrainingProgress
 from mmtpp.train.checkpoints.local_checkpoint import remove_leftovers
 from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.expert_inputs import ExpertInputs
@@ -29,14 +29,9 @@ def _save_language_model(tensors: Tensors, run_uri: str) -> None:
         (folder / "first_part").write_bytes(b"half")
         save_file(tensors(), folder / "state.safetensors")
 
-    save_checkpoint(
-        cast(DeepSpeedEngine, SimpleNamespace(save=save)),
-        TrainingProgress(7, "p", "v"),
-        rank=0,
-        run_uri=run_uri,
-        metrics={},
-        patience_s=1.0,
-    )
+    engine = cast(DeepSpeedEngine, SimpleNamespace(save=save))
+    writer = CheckpointWriter(engine, rank=0, run_uri=run_uri, patience_s=1.0)
+    writer.save(TrainingProgress(7, "p", "v"), {})
 
 
 def _expert_inputs(run_uri: str) -> ExpertInputs:

@@ -1,58 +1,27 @@
 """The metrics that the training loop logs at each step. Models, Ray and storage are stand-ins;
 ``tests/on_ray/test_train.py`` runs the same loop with the real ones."""
 
-from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from mmtpp.config.schema import TrainingSection
-from mmtpp.core.representation.tokens import Modality
-from mmtpp.core.training.loss_sums import LossSums
-from mmtpp.train import loop
 from mmtpp.train.checkpoints.checkpoint import BEST_BY
+from mmtpp.train.loop import run_loop
 from mmtpp.train.outcome import Outcome
 from mmtpp.train.ranks.interruption_poll import InterruptionState
 from mmtpp.train.ranks.watchdog import Stage
-from tests.unit.train.fake_worker import fake_worker
+from tests.unit.train.fake_worker import RecordedRun, fake_worker
 
 NUM_STEPS, VALIDATE_EVERY, LOG_EVERY = 8, 4, 1
 
 
-def _losses(step: int) -> LossSums:
-    """The loss of one label, equal to the number of the step."""
-    return LossSums.from_labels(np.array([float(step)]), np.array([int(Modality.TIME)]))
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedRun:
-    """Metrics of a run.
-
-    Attributes:
-        logged: Arguments of all calls to the tracker.
-        saved: Metrics of all checkpoints.
-        positions: Step and stage of all calls to the watchdog.
-        reported: Metrics that were reported without a checkpoint.
-        outputs: Steps after which a model was written.
-    """
-
-    logged: list[tuple[int, dict[str, float]]]
-    saved: list[dict[str, float]]
-    positions: list[tuple[int, int]]
-    reported: list[dict[str, float]]
-    outputs: list[int]
-
-
-def record_run(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> RecordedRun:
-    """Run the loop with stand-ins.
+def record_run(**changes: Any) -> RecordedRun:
+    """Run the loop of a worker with stand-ins.
 
     Args:
-        monkeypatch: Puts the stand-ins in place.
         changes: Further arguments of ``fake_worker``.
     """
-    recorded = RecordedRun([], [], [], [], [])
     training = TrainingSection(
         num_steps=NUM_STEPS,
         log_every=LOG_EVERY,
@@ -62,41 +31,15 @@ def record_run(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> RecordedRun:
         seed=0,
         upload_timeout_s=1.0,
     )
-    worker = fake_worker(
-        training,
-        log_metrics=lambda step, metrics: recorded.logged.append((step, dict(metrics))),
-        record_position=lambda step, stage, _, **__: recorded.positions.append((step, stage)),
-        **changes,
-    )
-
-    def train_step(_context: object, _rows: object, step: int, **_: object) -> SimpleNamespace:
-        number = step + 1
-        return SimpleNamespace(
-            losses=_losses(number), num_tokens=1, grad_norm=1.0, learning_rate=0.1 * number
-        )
-
-    context = SimpleNamespace(get_world_rank=lambda: 0)
-    monkeypatch.setattr(loop.ray.train, "get_context", lambda: context)
-    monkeypatch.setattr(loop, "start_logging", lambda _: None)
-    monkeypatch.setattr(loop, "build_worker", lambda *_: worker)
-    monkeypatch.setattr(loop, "train_step", train_step)
-    monkeypatch.setattr(
-        loop, "validate", lambda _, number: {BEST_BY: 10.0 - number, "validation/accuracy": 0.5}
-    )
-    monkeypatch.setattr(
-        loop, "save_checkpoint", lambda *_, metrics, **__: recorded.saved.append(metrics)
-    )
-    monkeypatch.setattr(loop.ray.train, "report", recorded.reported.append)
-    monkeypatch.setattr(loop, "save_output", lambda *_, steps: recorded.outputs.append(steps))
-    monkeypatch.setattr(loop, "remove_other_bests", lambda *_, **__: None)
-    loop.train(worker.inputs, None)
-    return recorded
+    run = RecordedRun()
+    run_loop(fake_worker(training, run, **changes))
+    return run
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> RecordedRun:
+def run() -> RecordedRun:
     """A run from its first step to its last."""
-    return record_run(monkeypatch)
+    return record_run()
 
 
 def test_a_validation_is_logged_at_its_step_and_at_no_other(run):
@@ -129,32 +72,32 @@ def test_positions_only_grow(run):
     }
 
 
-def test_a_requested_stop_saves_a_checkpoint_and_no_model(monkeypatch):
+def test_a_requested_stop_saves_a_checkpoint_and_no_model():
     stop = InterruptionState(machine_leaves=False, stop_requested=True)
-    run = record_run(monkeypatch, interruptions={3: stop})
+    run = record_run(interruptions={3: stop})
     (saved,) = run.saved
     assert Outcome.from_report(saved)[0] == Outcome(3, 0, is_finished=False)
     assert run.outputs == []
 
 
-def test_a_stop_after_the_last_step_is_too_late(monkeypatch):
+def test_a_stop_after_the_last_step_is_too_late():
     stop = InterruptionState(machine_leaves=False, stop_requested=True)
-    run = record_run(monkeypatch, interruptions={NUM_STEPS: stop})
+    run = record_run(interruptions={NUM_STEPS: stop})
     (saved,) = run.saved
     assert Outcome.from_report(saved)[0].is_finished
     assert run.outputs[-1] == NUM_STEPS
 
 
-def test_a_leaving_machine_brings_a_checkpoint(monkeypatch):
+def test_a_leaving_machine_brings_a_checkpoint():
     leaves = InterruptionState(machine_leaves=True, stop_requested=False)
-    run = record_run(monkeypatch, interruptions={2: leaves, 4: leaves})
+    run = record_run(interruptions={2: leaves, 4: leaves})
     without_validation, with_validation, at_end = run.saved
     assert without_validation == {}
     assert with_validation[BEST_BY] == 10.0 - 4
     assert Outcome.from_report(at_end)[0].is_finished
 
 
-def test_validations_are_reported_for_a_scheduler(monkeypatch):
-    run = record_run(monkeypatch, reports_validation=True)
+def test_validations_are_reported_for_a_scheduler():
+    run = record_run(reports_validation=True)
     (reported,) = run.reported
     assert (reported["step"], reported[BEST_BY]) == (4.0, 10.0 - 4)

@@ -13,10 +13,11 @@ from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.batch import Batcher
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.train import step as step_module
-from mmtpp.train import validation
 from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
+from mmtpp.train.ranks.rank_group import RankGroup
+from mmtpp.train.ranks.watchdog import Watchdog
 from mmtpp.train.step import LabelWeights, StepContext, train_step
-from mmtpp.train.worker import Worker
+from mmtpp.train.validation import Validation
 from mmtpp.train.worker_inputs import WorkerInputs
 from tests.helpers.stand_in import stand_in
 from tests.helpers.tiny_models import random_row, tiny_vocabulary
@@ -36,19 +37,19 @@ def test_a_step_without_weighted_labels_names_the_weights(monkeypatch: pytest.Mo
 
 
 def test_a_validation_without_targets_names_the_delta(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(validation, "sum_over_ranks", lambda values: values)
-    monkeypatch.setattr(validation, "_rows", lambda _worker: iter(()))
+    monkeypatch.setattr(Validation, "_rows", lambda _: iter(()))
     store = StoreSettings("store/data", "f", 28)
     samples = stand_in(SampleSettings, store=store, targets_delta=3.5)
     model = SimpleNamespace(eval=lambda: None, train=lambda: None)
-    worker = stand_in(
-        Worker,
-        engine=stand_in(DeepSpeedEngine, model=model),
-        batcher=stand_in(Batcher, device=torch.device("cpu")),
-        inputs=stand_in(WorkerInputs, type_codes=[0], validation_sample_settings=samples),
+    validation = Validation(
+        settings=samples,
+        inputs=stand_in(WorkerInputs, type_codes=[0], trained_tasks=None),
+        group=RankGroup(0, 1, torch.device("cpu"), torch.float32),
         vocabulary=stand_in(Vocabulary, type_ids=lambda codes: [0] * len(codes)),
+        step_context=stand_in(StepContext, engine=stand_in(DeepSpeedEngine, model=model)),
+        watchdog=stand_in(Watchdog),
     )
     with pytest.raises(DataError, match="no validation event is a target") as caught:
-        validation.validate(worker, 4)
+        validation.run(4)
     assert caught.value.setting == "evaluation.targets_delta = 3.5"
     assert caught.value.where == "store/data"

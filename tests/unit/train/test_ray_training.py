@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
-from ray.train import ControllerError, WorkerGroupError
+from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
 
 from mmtpp.config.schema import TrainingSection
 from mmtpp.core.errors import ClusterError, DataError
@@ -15,38 +15,33 @@ from mmtpp.train.launch import ray_training
 from mmtpp.train.launch.ray_training import (
     GROUP_START_TIMEOUT,
     HEALTH_CHECK_TIMEOUT,
-    TrainerSettings,
 )
 
-ON_CPU = Hardware(on_gpu=False, precision="float32")
-SETTINGS = TrainerSettings(
-    training=TrainingSection(max_failures=2),
-    hardware=ON_CPU,
-    storage_uri="/runs",
-    model_path="",
-    patience_s=30.0,
-    callbacks=[],
-)
+TRAINING = TrainingSection(max_failures=2)
 
 
 def _task_error(cause: Exception) -> RayTaskError:
     return RayTaskError("train", "traceback", cause)
 
 
+def _cause(error: TrainingFailedError) -> Exception:
+    return ray_training._cause(error, TRAINING, "/runs/r", patience_s=30.0)
+
+
 def test_the_projects_own_error_of_the_lowest_rank_is_raised():
     first, second = DataError("no events"), DataError("other")
     error = WorkerGroupError("failed", {2: _task_error(second), 1: _task_error(first)})
-    assert ray_training._cause(error, SETTINGS, "/runs/r") is first
+    assert _cause(error) is first
 
 
 def test_an_error_of_a_library_stays(caplog: pytest.LogCaptureFixture):
     error = WorkerGroupError("failed", {0: ValueError("unknown")})
-    assert ray_training._cause(error, SETTINGS, "/runs/r") is error
+    assert _cause(error) is error
     assert "rank 0: unknown" in caplog.text
 
 
 def test_lost_machines_are_an_error_of_the_cluster():
-    error = ray_training._cause(ControllerError(RuntimeError("lost")), SETTINGS, "/runs/r")
+    error = _cause(ControllerError(RuntimeError("lost")))
     assert isinstance(error, ClusterError)
     assert "run.wait_for_machines_s = 30, training.max_failures = 2" in str(error)
 
@@ -66,14 +61,14 @@ class _Trainer:
 
 def test_a_controller_that_dies_is_started_again(caplog: pytest.LogCaptureFixture):
     trainer: Any = _Trainer(deaths=2)
-    assert ray_training._fit(lambda: trainer, SETTINGS.training, "/runs/r") == {"step": 7.0}
+    assert ray_training._fit(lambda: trainer, TRAINING, "/runs/r") == {"step": 7.0}
     assert "failure 2 of at most 2" in caplog.text
 
 
 def test_a_controller_that_dies_too_often_ends_the_run():
     trainer: Any = _Trainer(deaths=3)
     with pytest.raises(ClusterError, match=r"died 3 times(.|\n)*training\.max_failures = 2"):
-        ray_training._fit(lambda: trainer, SETTINGS.training, "/runs/r")
+        ray_training._fit(lambda: trainer, TRAINING, "/runs/r")
 
 
 @pytest.mark.parametrize(

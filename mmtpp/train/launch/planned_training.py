@@ -1,0 +1,73 @@
+"""A training on the driver: first as it is asked for, then as it is planned."""
+
+from dataclasses import dataclass, field, replace
+
+from ray.train import UserCallback
+
+from mmtpp.config.load import with_values
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.representation.supervision import AllTokens, Supervision
+from mmtpp.data.from_config import training_questions
+from mmtpp.runtime.hardware import Hardware
+from mmtpp.storage.manifest import Manifest
+from mmtpp.train.expert_inputs import ExpertInputs
+from mmtpp.train.worker_inputs import OutputKind, WorkerInputs
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A training as it is asked for.
+
+    Attributes:
+        name: ``pretrain`` or ``finetune``.
+        config: The whole configuration.
+        callbacks: Ray Train callbacks that receive every validation; a trial of a sweep has them.
+        start_uri: Folder of a checkpoint of another run on the same samples. A fresh run continues
+            from there with this run's optimiser settings. Empty for none.
+    """
+
+    name: str
+    config: RunConfig
+    callbacks: tuple[UserCallback, ...] = ()
+    start_uri: str = ""
+
+    @property
+    def supervision(self) -> Supervision:
+        """Which tokens are labels and which questions are asked."""
+        if self.name == "finetune":
+            return training_questions(self.config.tasks)
+        return AllTokens()
+
+    def with_value(self, key: str, value: object) -> "TrainingJob":
+        """The job with another value of one setting."""
+        return replace(self, config=with_values(self.config, {key: value}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedTraining:
+    """A training that is ready to start.
+
+    Attributes:
+        job: The training as it was asked for, with its number of updates.
+        manifest: Manifest of the store.
+        hardware: Device and precision of the workers.
+        inputs: What every worker receives.
+        output_kind: ``model`` or ``adapter``.
+        description: Description of the run, in Markdown.
+        tags: Further tags of the run, by name.
+        metrics: Metrics at step 0, by name.
+    """
+
+    job: TrainingJob
+    manifest: Manifest
+    hardware: Hardware
+    inputs: WorkerInputs | ExpertInputs
+    output_kind: OutputKind
+    description: str
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def with_mlflow_run(self, run_id: str | None) -> "PlannedTraining":
+        """The training whose workers record in an MLflow run."""
+        run = replace(self.inputs.run, mlflow_run_id=run_id)
+        return replace(self, inputs=replace(self.inputs, run=run))
