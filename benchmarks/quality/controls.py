@@ -24,7 +24,6 @@ from mmtpp.evaluate.baselines.marginal import Marginal
 from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_columns
 
 BY_TEXT_LENGTH = "marginal by text length"
-CONTROLS = (BY_TEXT_LENGTH,)
 LENGTH_EDGES = (1, 5, 10, 20, 40, 80, 160)  # tokens; bin 0 is an empty text
 MIN_EVENTS = 30  # a context with fewer training events is forecast by the marginal of all events
 

@@ -5,6 +5,7 @@ the validation split, in order of their ids. No test split is read.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -147,12 +148,18 @@ def _with_rates(fields: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     """
     manifest, _ = open_store(config)
     per_epoch = manifest.events_by_split["train"] - manifest.sequences_by_split["train"]
-    points = [CurvePoint(*point) for point in fields["points"]]
+    cleaned = {"points": list(map(_finite, fields["points"]))}
+    if "whole" in fields:
+        cleaned["whole"] = _finite(fields["whole"])
     return {
         **fields,
-        "points": [
-            (*point[:2], point.nll if math.isfinite(point.nll) else None) for point in points
-        ],
+        **cleaned,
         "epochs": fields["num_events"] / per_epoch,
         "events_per_s": fields["num_events"] / fields["seconds"],
     }
+
+
+def _finite(point: Sequence[float]) -> tuple[float, float, float | None]:
+    """The fields of a ``CurvePoint``; None for an NLL that is not a number."""
+    seconds, num_events, nll = point
+    return seconds, num_events, nll if math.isfinite(nll) else None

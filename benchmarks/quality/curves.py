@@ -103,6 +103,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of models, separated by semicolons")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
+    only = [name for name in arguments.only.split(";") if name]
+    known = [trial.name for trial in trials_of("", [0])]
+    if unknown := [name for name in only if name not in known]:
+        parser.error(f"--only: unknown models {unknown}; known: {known}")
     available = [name for name in quality.data_sets(quality.WORK) if name not in NOT_CURVED]
     path = quality.WORK / "small_curves.jsonl" if arguments.small else HERE / "curves.jsonl"
     run(
@@ -110,7 +114,7 @@ def main() -> None:
         [int(seed) for seed in arguments.seeds.split(",")],
         budget=SMALL if arguments.small else BUDGET,
         path=path,
-        only=[name for name in arguments.only.split(";") if name],
+        only=only,
         workers=len(os.sched_getaffinity(0)),
     )
     write_report(path)

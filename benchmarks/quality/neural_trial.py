@@ -83,7 +83,8 @@ def _call(
         check=False,
     )
     if process.returncode:
-        return {"error": process.stderr.splitlines()[-1][:300]}
+        lines = process.stderr.splitlines() or [f"ended with {process.returncode}, no message"]
+        return {"error": lines[-1][:300]}
     return json.loads(process.stdout.splitlines()[-1])
 
 

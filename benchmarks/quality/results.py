@@ -126,8 +126,8 @@ class Results:
     def has(self, trial: Trial, budget: Budget) -> bool:
         """Whether a trial is finished.
 
-        A neural one must have predicted with ``DRAWS`` samples, and IntensityFree must have scored
-        ticks.
+        A neural one must have predicted with ``DRAWS`` samples, IntensityFree must have scored
+        ticks, and those of ``SPREADS_TICKS`` must say whether intervals were spread.
 
         Raises:
             ValueError: The trial was run with another budget, so it cannot be compared.

@@ -1,5 +1,6 @@
 """One trial of soft tokens: a tiny model that reads one token per event."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -167,8 +168,11 @@ def _train(
         curve.num_events += sum(len(row.label_positions()) for row in rows)
         if step + 1 in due:
             curve.add_point(_validate(config, model, validation))
-            if curve.points[-1].nll == min(point.nll for point in curve.points):
+            finite = [point.nll for point in curve.points if math.isfinite(point.nll)]
+            if finite and curve.points[-1].nll == min(finite):
                 best = {name: value.clone() for name, value in model.state_dict().items()}
+    if not best:
+        raise ValueError(f"no validation gave a finite likelihood in {num_steps} steps")
     model.load_state_dict(best)
     return curve
 

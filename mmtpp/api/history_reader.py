@@ -90,6 +90,13 @@ class HistoryReader:
         times = sequence.times[window.start : window.end]
         return SeenEvents(sequence.sequence_id, row, len(sequence), times)
 
+    @property
+    def _share_of_older(self) -> str:
+        """Names the setting that takes a part of the context, if it does."""
+        if not self._older_tokens:
+            return ""
+        return f"compression.older_fraction = {self._config.compression.older_fraction:g}, "
+
     def _fit(self, events: Events, sequence_id: str) -> tuple[Window, Events]:
         """The window of the newest events that fit, and all events with truncated texts."""
         template = self._template
@@ -116,17 +123,20 @@ class HistoryReader:
                 str(error),
                 where=sequence_id,
                 cause="a single event does not fit the context",
-                setting=f"window.max_tokens = {max_tokens}, template.max_text_tokens, "
+                setting=f"window.max_tokens = {self._config.window.max_tokens}, "
+                f"{self._share_of_older}template.max_text_tokens, "
                 f"window.long_events = {self._config.window.long_events}",
             ) from error
         is_truncated = np.diff(whole.text_offsets) > np.diff(events.text_offsets)
-        if num_truncated := int(is_truncated[window.start : window.end].sum()):
+        first_full = window.start + window.num_older
+        if num_truncated := int(is_truncated[first_full : window.end].sum()):
             logger.warning(
-                "%s: %d texts were truncated (window.max_tokens = %d, "
+                "%s: %d texts were truncated (window.max_tokens = %d, %s"
                 "template.max_text_tokens = %d)",
                 sequence_id,
                 num_truncated,
-                max_tokens,
+                self._config.window.max_tokens,
+                self._share_of_older,
                 max_text_tokens,
             )
         return window, events

@@ -298,7 +298,7 @@ class CompressionSection(Section):
     ``hybrid`` only."""
     drop_fraction: Annotated[Fraction, Affects.PLAN] = 0.5
     """Probability that an event is similar, at least 0 and less than 1; ``random_drop`` only."""
-    older_fraction: Annotated[Fraction, Affects.PLAN] = 0.5
+    older_fraction: Annotated[Fraction, Affects.PLAN] = 0.25
     """Part of ``window.max_tokens`` for older events of one token each, at least 0 and less than 1;
     ``recent_full`` only."""
 

@@ -30,7 +30,12 @@ def run_fingerprint(config: RunConfig, *, job: str = "pretrain", steps: bool = T
         job: ``pretrain`` or ``finetune``; only ``finetune`` depends on tasks.
         steps: Whether the hash depends on the number of updates.
     """
-    return fingerprint(settings_that_affect(config, *_results(job, steps=steps)))
+    return fingerprint(fingerprinted_settings(config, job=job, steps=steps))
+
+
+def fingerprinted_settings(config: RunConfig, *, job: str, steps: bool) -> dict[str, object]:
+    """The settings that ``run_fingerprint`` counts, by key; the arguments are the same."""
+    return settings_that_affect(config, *_results(job, steps=steps))
 
 
 def _results(job: str, *, steps: bool = True) -> list[Affects]:

@@ -33,7 +33,7 @@ class Example:
         attention: (E,) share of the attention that the question about the last event gives to the
             tokens of each event, averaged over heads and layers; NaN for the last event itself.
         attention_elsewhere: Share of all other tokens: the question itself, the beginning of the
-            window, and older events.
+            window, and the events before those shown.
         num_left_out: Number of distinct images that are not among ``frames``.
     """
 

@@ -11,6 +11,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.config.training_settings import TaskWeights, TrainingSection
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.model_kind import ModelKind
+from mmtpp.core.representation.compression import RECENT_FULL
 from mmtpp.core.representation.tasks import DENSITY_TASKS, EVENT_TASKS, check_futures
 from mmtpp.core.training.training_metrics import (
     VALIDATION_EVENT_NLL,
@@ -197,8 +198,8 @@ def _check_same_kept_events(sweep: Sweep, searched: Sequence[str], metric: str) 
         metric: Name of the metric.
     """
     strategy = sweep.config.compression.strategy
-    without_effect = {"compression.run_encoding"}
-    if strategy in ("temporal", "none"):
+    without_effect = {"compression.run_encoding", "compression.older_fraction"}
+    if strategy in ("temporal", "none", RECENT_FULL):
         without_effect.add("compression.delta")  # ``_check_delta`` checks evaluation.targets_delta
     keys = [key for key in searched if key.startswith("compression.") and key not in without_effect]
     if keys and _is_of_stage_one(sweep.settings, metric):

@@ -145,7 +145,8 @@ def _keep_if_best(
     progress = progress.with_validation(validated)
     if progress.best_step == progress.step:
         _enter_saving(worker, progress.step, "keeping the best")
-        worker.output.save_best(steps=progress.step)
+        with worker.monitor.telemetry.saving():
+            worker.output.save_best(steps=progress.step)
     return progress
 
 
@@ -163,7 +164,8 @@ def _save(
 
 def _report(worker: Worker, step: int, metrics: dict[str, float]) -> None:
     _enter_saving(worker, step, "reporting")
-    worker.checkpoints.report(metrics)
+    with worker.monitor.telemetry.saving():
+        worker.checkpoints.report(metrics)
 
 
 def _finish(worker: Worker, progress: TrainingProgress) -> None:

@@ -48,7 +48,7 @@ class Telemetry:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Count the time within as saving a checkpoint, during which training waits."""
+        """Count the time within as saving a checkpoint or the best model, while training waits."""
         started = time.monotonic()
         yield
         saved = time.monotonic() - started

@@ -95,7 +95,7 @@ class Validation:
         type_codes = np.asarray(self.inputs.type_codes)
         type_ids = torch.tensor(self.vocabulary.type_ids(self.inputs.type_codes), device=device)
         losses = LossSums.from_labels(np.zeros(0), np.zeros(0, dtype=np.int64))
-        event_sums = EventSums()
+        event_sums, num_targets = EventSums(), 0
         engine.model.eval()
         with torch.no_grad():
             for index, (row, is_counted) in enumerate(self._rows()):
@@ -112,25 +112,26 @@ class Validation:
                 losses += LossSums.from_labels(nll, row.likelihood_modalities(), weights)
                 score = _score_sequence if row.branches is None else _score_answers
                 event_sums += score(row, nll, best_types)
+                num_targets += int(row.event_is_target.sum())
         engine.model.train()
         num_loss_sums = len(losses.as_array())
-        values = torch.tensor([*losses.as_array(), *event_sums.as_array()], device=device)
-        merged = sum_over_ranks(values).cpu().numpy()
+        sums = [*losses.as_array(), *event_sums.as_array(), num_targets]
+        merged = sum_over_ranks(torch.tensor(sums, device=device)).cpu().numpy()
         losses = LossSums.from_array(merged[:num_loss_sums])
-        event_sums = EventSums(*merged[num_loss_sums:].tolist())
-        self._check_targets(int(losses.num_labels.sum()))
+        event_sums = EventSums(*merged[num_loss_sums:-1].tolist())
+        self._check_targets(int(merged[-1]))
         # labels are whole events in stage 1 and with soft tokens
         whole_events = self.inputs.trained_tasks is None or self.inputs.soft is not None
         return losses.per_token(VALIDATION) | _event_metrics(event_sums, whole_events=whole_events)
 
-    def _check_targets(self, num_labels: int) -> None:
-        if num_labels:
+    def _check_targets(self, num_targets: int) -> None:
+        if num_targets:
             return
         raise DataError(
             "no validation event is a target",
             where=self.settings.store.data_uri,
-            cause="evaluation.targets_delta leaves out every event of the validation split; lower "
-            "it",
+            cause="evaluation.targets_delta, or in stage 1 the compression, leaves out every event "
+            "of the validation split",
             setting=f"evaluation.targets_delta = {self.settings.targets_delta:g}",
         )
 
@@ -181,17 +182,19 @@ def _score_sequence(
 def _score_answers(
     row: PackedRow, nll: NDArray[np.float64], best_types: NDArray[np.integer]
 ) -> EventSums:
-    """Stage 2: sums over the answers to questions about times and types.
+    """Stage 2: sums over the answers to questions about times and types of the target events.
 
     Types are predicted from the history alone if the row asks for that, else given the time.
     """
     assert row.branches is not None
     labels = row.label_positions()
     task, modality, event = row.branches.task[labels], row.modality[labels], row.event[labels]
-    is_timed = (task == TASKS["time"]) & (modality == Modality.TIME)
-    is_typed = (task == TASKS["type"]) & (modality == Modality.TYPE)
+    is_target = row.event_is_target[event]
+    is_timed = is_target & (task == TASKS["time"]) & (modality == Modality.TIME)
+    is_type = is_target & (modality == Modality.TYPE)
+    is_typed = is_type & (task == TASKS["type"])
     if not is_typed.any():
-        is_typed = (task == TASKS["joint"]) & (modality == Modality.TYPE)
+        is_typed = is_type & (task == TASKS["joint"])
     is_right = best_types[is_typed] == row.event_type[event[is_typed]]
     num_timed = float(len(np.unique(event[is_timed])))
     return EventSums(

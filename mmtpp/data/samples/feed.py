@@ -17,6 +17,7 @@ from ray.exceptions import RayTaskError
 
 from mmtpp.core.errors import MmtppError
 from mmtpp.core.representation.row import PackedRow
+from mmtpp.core.representation.style_layout import SOFT
 from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.core.training.sample_order import samples_of_step, share_of_rank
 from mmtpp.data.samples.assemble import assemble_samples
@@ -28,7 +29,8 @@ SAMPLES_PER_BLOCK = 16
 FIRST_CHUNK = 32  # samples; small, so that training starts early
 CHUNK = 256
 CHUNK_BYTES = 256 * 2**20  # maximum size of a chunk of several samples; a rank has two chunks
-TOKEN_BYTES = 18  # all columns of a packed row, per token
+TOKEN_BYTES = 26  # columns of tokens and branches of a packed row, per token
+CONTENT_BYTES = 512  # memory, text and codes of an event that is one token
 # Assembling takes a moment every few minutes; asking for a CPU could deadlock a full cluster.
 ASSEMBLING_CPUS = 0
 
@@ -82,7 +84,7 @@ def iter_rows(
     Assembling of the first chunk starts before this returns. While one chunk is used, the next one
     is assembled.
     """
-    size = _chunk_size(settings)
+    size = chunk_size(settings)
     starts = [0, *range(min(FIRST_CHUNK, size), len(sample_ids), size)]
     chunks = iter(np.split(sample_ids, starts[1:]))
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
@@ -110,12 +112,16 @@ def _rows(
                     yield row_from_arrow(table, index, image_px=settings.image_px)
 
 
-def _chunk_size(settings: SampleSettings) -> int:
-    """Number of samples in a chunk: up to ``CHUNK`` that fit ``CHUNK_BYTES`` if all were images."""
-    pixels = 0.0
-    if settings.shows_images:
-        pixels = 3 * settings.image_px**2 / settings.template.image_tokens
-    sample_bytes = settings.max_tokens * (TOKEN_BYTES + pixels)
+def chunk_size(settings: SampleSettings) -> int:
+    """Number of samples in a chunk: up to ``CHUNK`` that fit ``CHUNK_BYTES`` if all tokens were of
+    different images."""
+    image_bytes = 3 * settings.image_px**2 if settings.shows_images else 0
+    single_bytes = TOKEN_BYTES + CONTENT_BYTES + image_bytes
+    if settings.template.style == SOFT:
+        sample_bytes = settings.max_tokens * single_bytes
+    else:
+        full_bytes = TOKEN_BYTES + image_bytes / settings.template.image_tokens
+        sample_bytes = settings.full_tokens * full_bytes + settings.older_tokens * single_bytes
     return max(1, min(CHUNK, int(CHUNK_BYTES / sample_bytes)))
 
 

@@ -205,7 +205,8 @@ def find_long_texts(
     allowed = np.minimum(lengths, max_text_tokens) if max_text_tokens else lengths
     seen, cut = (np.zeros(len(lengths), dtype=np.bool_) for _ in range(2))
     for window in windows:
-        part = slice(window.window.start, window.window.end)
+        # only the ends of an older event's text are read anyway
+        part = slice(window.window.start + window.window.num_older, window.window.end)
         seen[part] = True
         if window.longest_text is not None:
             cut[part] |= allowed[part] > window.longest_text

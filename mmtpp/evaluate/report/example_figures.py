@@ -132,7 +132,7 @@ def _details(
     example: Example, index: int, event_type: str, forecast: TargetForecast | None, times: TimeScale
 ) -> list[str]:
     """Lines of text about an event."""
-    state = "compressed into a similar event" if example.similar[index] else "in full"
+    state = "compressed into one token" if example.similar[index] else "in full"
     weight = float(example.attention[index])
     if np.isfinite(weight):
         state += f"; {weight:.1%} of the last question's attention"

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from mmtpp.config.schema import SampleSections
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.core.representation.compression import RECENT_FULL
 from mmtpp.model.folders.folder import read_file
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,9 @@ _NO_CALENDAR = {"template.calendar": "none", "template.time_zone": "UTC"}
 _NO_WORDS = {"template.types": "code"}
 _IMAGE_KEYS = ("template.images", "template.image_px")
 # defaults of forecasts with the model; other values are possible
+_STRATEGY = "compression.strategy"
 _FORECAST_KEYS = (
-    "compression.strategy",
+    _STRATEGY,
     "compression.delta",
     "compression.min_text_similarity",
     "compression.drop_fraction",
@@ -186,8 +188,11 @@ def check_template(sections: SampleSections, uri: str, *, to_train: bool) -> Non
         )
 
     template_keys = _TEMPLATE_KEYS
+    if RECENT_FULL in (record.get(_STRATEGY), sections.compression.strategy):
+        # decides what the vector of a similar-event token holds
+        template_keys = (*template_keys, _STRATEGY)
     if record.get("template.calendar") == sections.template.calendar == "none":
-        template_keys = tuple(key for key in _TEMPLATE_KEYS if key not in _NO_CALENDAR)
+        template_keys = tuple(key for key in template_keys if key not in _NO_CALENDAR)
     template = differences(template_keys)
     if template and not to_train:
         raise ModelError(

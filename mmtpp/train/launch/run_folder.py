@@ -7,8 +7,7 @@ import json
 import logging
 
 from mmtpp.config.affects import Affects, settings_that_affect
-from mmtpp.config.fingerprint import run_fingerprint, run_name
-from mmtpp.config.flat_settings import flat_settings
+from mmtpp.config.fingerprint import fingerprinted_settings, run_fingerprint, run_name
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
@@ -59,7 +58,7 @@ def _write_or_compare_settings(config: RunConfig, job: str, run_uri: str) -> Non
         stored_config = config_from_tree(json.loads(read_bytes(uri)))
         before = run_fingerprint(stored_config, job=job, steps=False)
         if before != run_fingerprint(config, job=job, steps=False):
-            raise _changed_settings_error(stored_config, config, run_uri)
+            raise _changed_settings_error(stored_config, config, run_uri, job=job)
         increased = _increased_steps(stored_config, config, run_uri)
         if not increased:
             return
@@ -74,9 +73,12 @@ def _write_or_compare_settings(config: RunConfig, job: str, run_uri: str) -> Non
 
 
 def _changed_settings_error(
-    stored_config: RunConfig, config: RunConfig, run_uri: str
+    stored_config: RunConfig, config: RunConfig, run_uri: str, *, job: str
 ) -> ConfigError:
-    before, now = flat_settings(stored_config), flat_settings(config)
+    before, now = (
+        fingerprinted_settings(settings, job=job, steps=False)
+        for settings in (stored_config, config)
+    )
     changed = [f"{key}: {before[key]!r} -> {now[key]!r}" for key in now if before[key] != now[key]]
     return ConfigError(
         "this run was started with other settings:\n  " + "\n  ".join(changed),

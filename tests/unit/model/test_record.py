@@ -39,6 +39,28 @@ def test_a_folder_without_record_passes(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("trained", "here", "fits"),
+    [
+        ("recent_full", "temporal", False),
+        ("none", "recent_full", False),
+        ("recent_full", "recent_full", True),
+        ("temporal", "relative", True),
+    ],
+)
+def test_older_events_and_similar_events_are_different_templates(
+    tmp_path: Path, trained: str, here: str, fits: bool
+):
+    key = "compression.strategy"
+    write_template(with_values(CONFIG, {key: trained}).sample_sections, tmp_path, None)
+    other = with_values(CONFIG, {key: here}).sample_sections
+    if fits:
+        check_template(other, str(tmp_path), to_train=False)
+        return
+    with pytest.raises(ModelError, match=f"{key} = {trained}, here {here}"):
+        check_template(other, str(tmp_path), to_train=False)
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("template.style", "compact"),

@@ -56,6 +56,16 @@ def test_a_tied_setting_follows_the_searched_one(sweep_of):
         sweep_of("[space]\nwindow.max_tokens = [128]\n" + uneven, f"sweep.metric={INTERVAL_METRIC}")
 
 
+def test_stage_one_may_search_the_part_of_older_events(sweep_of):
+    """They are read only: every event is scored in full, whatever their part."""
+    sweep = sweep_of(
+        '[space]\n"compression.older_fraction" = [0.25, 0.5]\n',
+        f"sweep.metric={INTERVAL_METRIC}",
+        "compression.strategy=recent_full",
+    )
+    assert len(sweep.grid()) == 2
+
+
 def test_stage_two_may_search_any_compression(sweep_of):
     sweep = sweep_of(
         '[space]\n"compression.strategy" = ["none", "temporal", "relative"]\n',
