@@ -26,7 +26,7 @@ class ReportedMetrics:
         Args:
             step: Number of updates before it.
         """
-        return {**self._constant, **self._latest, STEP: float(step)}
+        return self._constant | self._latest | {STEP: float(step)}
 
     def at_end(self, outcome: Outcome) -> dict[str, float]:
         """The last report of a training.
@@ -34,4 +34,4 @@ class ReportedMetrics:
         Args:
             outcome: How the training ended.
         """
-        return self._latest | self._constant | outcome.as_metrics()
+        return self._constant | self._latest | outcome.as_metrics()
