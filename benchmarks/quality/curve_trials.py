@@ -148,7 +148,7 @@ def _with_rates(fields: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     """
     manifest, _ = open_store(config)
     per_epoch = manifest.events_by_split["train"] - manifest.sequences_by_split["train"]
-    cleaned = {"points": list(map(_finite, fields["points"]))}
+    cleaned: dict[str, Any] = {"points": list(map(_finite, fields["points"]))}
     if "whole" in fields:
         cleaned["whole"] = _finite(fields["whole"])
     return {
