@@ -159,7 +159,7 @@ def _with_rates(fields: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _finite(point: Sequence[float]) -> tuple[float, float, float | None]:
-    """The fields of a ``CurvePoint``; None for an NLL that is not a number."""
-    seconds, num_events, nll = point
-    return seconds, num_events, nll if math.isfinite(nll) else None
+def _finite(point: Sequence[Any]) -> CurvePoint | tuple[float, int, None]:
+    """A point, with None for an NLL that is not a number."""
+    whole = CurvePoint(*point)
+    return whole if math.isfinite(whole.nll) else (whole.seconds, whole.num_events, None)
