@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.quality.sets import DataSet
+from mmtpp.core.representation.compression import RECENT_FULL
 
 PLAIN = "plain"
 MIXTURE = "plain and temporal expert"
@@ -46,11 +47,17 @@ def variants(data: DataSet, *, similar_fraction: float) -> list[Variant]:
     if data.has_images:
         chosen.append(Variant("without images", {"template.images": "none"}))
     if data.compares_texts:
-        chosen.append(Variant("without texts", without_texts=True))
+        chosen += [Variant("without texts", without_texts=True), _recent()]
     if data.has_images and data.compares_texts:
         changes = {"template.images": "none"}
         chosen.append(Variant("without images and texts", changes, without_texts=True))
     return chosen
+
+
+def _recent(older_fraction: float = 0.25) -> Variant:
+    """Recent events in full, and a part of the context for older ones of one token each."""
+    settings = {"strategy": RECENT_FULL, "older_fraction": older_fraction}
+    return Variant(RECENT, {f"compression.{key}": value for key, value in settings.items()})
 
 
 def _varied(data: DataSet, similar_fraction: float) -> list[Variant]:
@@ -73,7 +80,8 @@ def _varied(data: DataSet, similar_fraction: float) -> list[Variant]:
         Variant(
             "random drop, runs", compressed("random_drop", drop_fraction=round(similar_fraction, 3))
         ),
-        Variant(RECENT, compressed("recent_full", run_encoding="token")),
+        _recent(),
+        Variant(f"{RECENT}, half of the context", _recent(0.5).changes),
         Variant("one target a window (paper)", one_target=True),
     ]
     variants += [

@@ -94,6 +94,7 @@ def check_training(config: RunConfig) -> None:
         return
     if config.model_kind == ModelKind.SOFT:
         check_soft(config.sample_sections)
+    check_recent_full(config.sample_sections)
     _check_workers(training)
     if model.preset != "tiny" and not model.path:
         raise ConfigError(

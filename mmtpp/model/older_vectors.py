@@ -1,9 +1,9 @@
 """Vectors of older events: time, type, text and image of an event added to one token.
 
 Every part of an event is multiplied by signs of its own, +1 or -1 for each dimension, before the
-parts are added. So the sum tells the first byte of the time code from the second and both from the
-type, although all are rows of the same table. The signs are fixed, so there is nothing to train, to
-save or to merge.
+parts are added. The bytes of the time code and the type are rows of the same table; without the
+signs, their sum would not say which row is which part. The signs are fixed. Nothing is trained,
+saved or merged.
 
 Source: R. W. Gayler, Vector symbolic architectures (2003): multiply, add, permute.
 

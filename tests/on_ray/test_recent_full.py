@@ -35,13 +35,21 @@ def model(store) -> dict[str, object]:
     }
 
 
-def test_every_event_is_forecast_once(model):
-    result = evaluate(make_config(**model))
+def test_every_event_is_forecast_once_and_futures_are_drawn(model):
+    futures = {
+        "evaluation.num_futures": 2,
+        "evaluation.horizon": 70.0,
+        "evaluation.origins_per_sequence": 3,
+    }
+    result = evaluate(make_config(**model, **futures))
     manifest = load_manifest(STORE)
-    expected = manifest.events_by_split["test"] - manifest.sequences_by_split["test"]
+    num_sequences = manifest.sequences_by_split["test"]
+    expected = manifest.events_by_split["test"] - num_sequences
     targets = read_table(str(result["targets_uri"]))
     assert len(targets) == expected
     assert len(targets.group_by(["sequence_id", "position"]).aggregate([])) == expected
+    drawn = read_table(str(result["targets_uri"]).replace("targets", "futures"))
+    assert len(drawn) == num_sequences * 3 * 2
 
 
 def test_predict_and_the_python_api_agree_where_older_events_matter(model):

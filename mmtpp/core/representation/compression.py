@@ -108,11 +108,6 @@ def _none(events: Events, _: Compression) -> NDArray[np.bool_]:
     return np.zeros(len(events) - 1, dtype=np.bool_)
 
 
-def _recent_full(events: Events, _: Compression) -> NDArray[np.bool_]:
-    """No event is similar; a window adds older events of one token each (``older_events.py``)."""
-    return np.zeros(len(events) - 1, dtype=np.bool_)
-
-
 def _temporal(events: Events, compression: Compression) -> NDArray[np.bool_]:
     """The interval differs by less than delta from the interval of the previous event, marked or
     not. Runs are unbounded: a slow drift of the intervals never ends one."""
@@ -170,7 +165,7 @@ STRATEGIES: dict[str, Callable[[Events, Compression], NDArray[np.bool_]]] = {
     "relative": _relative,
     "hybrid": _hybrid,
     "random_drop": _random_drop,
-    RECENT_FULL: _recent_full,
+    RECENT_FULL: _none,  # windows add older events of one token each, ``with_older_events``
 }
 """Functions from E events to (E - 1,) marks of all events but the first."""
 

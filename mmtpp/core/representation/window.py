@@ -231,6 +231,8 @@ def with_older_events(window: Window, template: Template, *, max_tokens: int) ->
         max_tokens: Maximum number of tokens of the older events.
     """
     num_older = min(window.start, max_tokens // template.similar_cost)
+    if not num_older:
+        return window
     return replace(
         window,
         start=window.start - num_older,

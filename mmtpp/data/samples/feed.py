@@ -30,7 +30,8 @@ FIRST_CHUNK = 32  # samples; small, so that training starts early
 CHUNK = 256
 CHUNK_BYTES = 256 * 2**20  # maximum size of a chunk of several samples; a rank has two chunks
 TOKEN_BYTES = 26  # columns of tokens and branches of a packed row, per token
-CONTENT_BYTES = 512  # memory, text and codes of an event that is one token
+# of an event that is one token: 80 columns of memory, 32 text tokens, interval, type and code
+CONTENT_BYTES = 512
 # Assembling takes a moment every few minutes; asking for a CPU could deadlock a full cluster.
 ASSEMBLING_CPUS = 0
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +28,7 @@ from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
+from tests.helpers.manifests import sample_manifest
 from tests.helpers.steps import encode_shard
 
 TOKENIZER = train_tokenizer(["some words of text"], size=300)
@@ -76,16 +76,9 @@ def _config(**template: object) -> RunConfig:
 
 
 def _samples(folder: Path, config: RunConfig, *, are_dates: bool = True, **more: Any):
-    manifest = SimpleNamespace(
-        data_folder="",
-        fingerprint="x" * 64,
-        image_px=56,
-        tick=0.0,
-        seconds_per_unit=60.0,
-        times_are_dates=are_dates,
-    )
+    manifest = sample_manifest(tick=0.0, seconds_per_unit=60.0, times_are_dates=are_dates)
     config = with_values(config, {"store.uri": str(folder / "store")})
-    return sample_settings(config.sample_sections, cast(Any, manifest), split="train", **more)
+    return sample_settings(config.sample_sections, manifest, split="train", **more)
 
 
 def _rows(settings: SampleSettings) -> list[tuple[PackedRow, pa.Table]]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.inspect.dataset import load
 from mmtpp.inspect.measure import measure
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
+from tests.helpers.manifests import sample_manifest
 from tests.helpers.steps import encode_shard
 
 NAMES = ("Nice Question", "Guru")
@@ -66,18 +67,13 @@ def _config(folder: Path, types: str = "words", style: str = "dense") -> RunConf
 
 
 def _samples(config: RunConfig, names: tuple[str, ...] = NAMES, **more: Any) -> SampleSettings:
-    manifest = SimpleNamespace(
-        data_folder="",
-        fingerprint="x" * 64,
-        image_px=56,
+    manifest = sample_manifest(
         tick=0.0,
-        seconds_per_unit=1.0,
-        times_are_dates=False,
         type_names=names,
         occurring_types=(0, 1),
         vocabulary_hash=VOCABULARY.hash,
     )
-    return sample_settings(config.sample_sections, cast(Any, manifest), split="train", **more)
+    return sample_settings(config.sample_sections, manifest, split="train", **more)
 
 
 def _row(settings: SampleSettings):

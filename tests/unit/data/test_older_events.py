@@ -3,8 +3,6 @@
 import io
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -32,6 +30,7 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
+from tests.helpers.manifests import sample_manifest
 from tests.helpers.steps import encode_shard
 
 NUM_EVENTS = 300
@@ -86,18 +85,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> StoreSettings:
 def _settings(
     store: StoreSettings, supervision: Supervision, split: str = "all", **changes: object
 ) -> SampleSettings:
-    manifest = SimpleNamespace(
-        data_folder="",
-        fingerprint="x" * 64,
-        image_px=56,
-        tick=1.0,
-        seconds_per_unit=1.0,
-        times_are_dates=False,
-    )
+    manifest = sample_manifest()
     config = with_values(config_from_tree(SETTINGS), {"store.uri": store.data_uri, **changes})
-    return sample_settings(
-        config.sample_sections, cast(Any, manifest), split=split, supervision=supervision
-    )
+    return sample_settings(config.sample_sections, manifest, split=split, supervision=supervision)
 
 
 def _windows(settings: SampleSettings) -> list[tuple[dict, PackedRow]]:

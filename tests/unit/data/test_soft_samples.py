@@ -1,8 +1,7 @@
 """Soft tokens of a store: the memory of windows in any order, and the rows of training and API."""
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
+from tests.helpers.manifests import sample_manifest
 from tests.helpers.steps import encode_shard
 
 NUM_EVENTS = 10_000  # three parts of the store
@@ -79,16 +79,9 @@ def test_memory_does_not_depend_on_the_order_of_windows(
 
 
 def _samples(store: StoreSettings, memory: MemorySettings, **more: Any):
-    manifest = SimpleNamespace(
-        data_folder="",
-        fingerprint="x" * 64,
-        image_px=56,
-        tick=1.0,
-        seconds_per_unit=1.0,
-        times_are_dates=False,
-    )
+    manifest = sample_manifest()
     config = with_values(config_from_tree(SETTINGS), {"store.uri": store.data_uri})
-    samples = sample_settings(config.sample_sections, cast(Any, manifest), **more)
+    samples = sample_settings(config.sample_sections, manifest, **more)
     return replace(samples, memory=memory)
 
 
@@ -136,6 +129,6 @@ def test_the_row_of_the_api_is_that_of_predict(
 
 def test_a_compressed_event_is_no_soft_token(store: StoreSettings):
     changed = with_values(config_from_tree(SETTINGS), {"compression.strategy": "temporal"})
-    manifest = SimpleNamespace(image_px=56, times_are_dates=False)
+    manifest = sample_manifest()
     with pytest.raises(ConfigError, match="not compressed"):
-        sample_settings(changed.sample_sections, cast(Any, manifest), split="train")
+        sample_settings(changed.sample_sections, manifest, split="train")
