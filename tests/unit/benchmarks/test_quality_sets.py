@@ -149,11 +149,13 @@ def test_variants_of_the_sets_with_texts_and_images(real_data: Path, tmp_path, m
         for name in ("transcripts", "chess", "stackoverflow", "earthquake_given", "taxi")
     }
     plain = ["plain", "plain, short"]
-    assert names["transcripts"] == [*plain, "without texts"]
+    recent = "recent in full, older one token each"
+    assert names["transcripts"] == [*plain, "without texts", recent]
     assert names["chess"] == [
         *plain,
         "without images",
         "without texts",
+        recent,
         "without images and texts",
     ]
     assert names["stackoverflow"] == names["earthquake_given"] == ["plain"]
