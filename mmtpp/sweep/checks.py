@@ -14,9 +14,10 @@ from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.compression import RECENT_FULL
 from mmtpp.core.representation.tasks import DENSITY_TASKS, EVENT_TASKS, check_futures
 from mmtpp.core.training.training_metrics import (
+    EXPERT_VALIDATION,
+    LANGUAGE_MODEL_VALIDATION,
     VALIDATION_EVENT_NLL,
     VALIDATION_INTERVAL_NLL,
-    VALIDATION_METRICS,
 )
 from mmtpp.evaluate.scores import metric_names, renamed_metrics
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS
@@ -106,10 +107,11 @@ def _check_metric(sweep: Sweep, metric: str) -> None:
         )
     prefixes = ["", *(f"{job}/" for job in settings.jobs[1:] if job in TRAINING_JOBS)]
     stage_two = "" if settings.jobs[0] == "finetune" else "finetune/"
+    is_expert = sweep.config.model_kind == ModelKind.EXPERT
     names = [
         f"{prefix}{name}"
         for prefix in prefixes
-        for name in VALIDATION_METRICS
+        for name in (EXPERT_VALIDATION if is_expert else LANGUAGE_MODEL_VALIDATION)
         if (prefix, name) != (stage_two, VALIDATION_EVENT_NLL)
     ]
     families = [prefix + family for prefix in prefixes for family in TRAINING_FAMILIES]

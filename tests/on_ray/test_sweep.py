@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.config.load import load_config, with_values
 from mmtpp.core.errors import ClusterError, ConfigError, DataError
-from mmtpp.core.training.training_metrics import VALIDATION_METRICS
+from mmtpp.core.training.training_metrics import LANGUAGE_MODEL_VALIDATION
 from mmtpp.data.from_config import sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import store_vocabulary
@@ -66,7 +66,7 @@ def test_a_grid_has_a_parent_with_a_child_for_each_trial(base, mlflow_client, sw
     assert {"trials.md", "trials.csv", "best.toml", "figures"} <= names
     assert "figures/by_lora_rank.png" in _artifacts(mlflow_client, result["run_id"], "figures")
     known = {name for name in result["trials"][0] if "validation/" in name}
-    assert known == set(VALIDATION_METRICS)
+    assert known == set(LANGUAGE_MODEL_VALIDATION)
     ranks = {row["lora.rank"]: row["model/trained_parameters"] for row in result["trials"]}
     assert ranks[4] > ranks[2]
     best = tmp_path / "best.toml"

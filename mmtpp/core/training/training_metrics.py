@@ -17,7 +17,7 @@ VALIDATION_JOINT_TYPE_NLL = "validation/joint_type_nll_nats_per_event"
 VALIDATION_JOINT_NLL = "validation/joint_nll_nats_per_event"
 VALIDATION_MARGINAL_NLL = "validation/marginal_joint_nll_nats_per_event"
 """The same of the marginal baseline, which an expert must beat; once, at the end of a training."""
-VALIDATION_METRICS = (
+LANGUAGE_MODEL_VALIDATION = (
     VALIDATION_LOSS,
     "validation/time_loss_per_token",
     "validation/type_loss_per_token",
@@ -28,11 +28,15 @@ VALIDATION_METRICS = (
     VALIDATION_INTERVAL_NLL,
     VALIDATION_EVENT_NLL,
     VALIDATION_TYPE_ACCURACY,
+)
+"""All metrics of a validation of a language model."""
+EXPERT_VALIDATION = (
     VALIDATION_TIME_NLL,
     VALIDATION_JOINT_TYPE_NLL,
     VALIDATION_JOINT_NLL,
     VALIDATION_MARGINAL_NLL,
 )
+"""All metrics of a validation of a temporal expert."""
 
 COMPRESSED_FRACTION = "data/compressed_fraction"
 TOKENS_PER_EVENT = "data/tokens_per_event"

@@ -292,6 +292,16 @@ def test_stage_two_may_search_any_compression(sweep_of):
         ),
         (
             '[space]\n"lora.rank" = [2, 4]\n',
+            ["sweep.metric=validation/joint_nll_nats_per_event"],
+            ["validation/joint_nll_nats_per_event", "report no such metric"],
+        ),
+        (
+            '[space]\n"expert.width" = [16, 32]\n',
+            ["model.preset=expert", "sweep.metric=validation/loss_per_token"],
+            ["validation/loss_per_token", "validation/joint_type_nll_nats_per_event"],
+        ),
+        (
+            '[space]\n"lora.rank" = [2, 4]\n',
             [
                 "template.style=soft",
                 "compression.strategy=none",
