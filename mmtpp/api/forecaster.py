@@ -33,6 +33,7 @@ from mmtpp.data.store.images import load_image
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.expert.read_sequences import past_events
+from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.inference.mixture_checks import load_mixed_expert
 from mmtpp.inference.model_sections import generation_settings, model_location
 from mmtpp.model.backbones.registry import check_backbone
@@ -44,9 +45,9 @@ from mmtpp.model.loaded_model import LoadedModel
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.predict.expert_next_event import (
     DensityForecastSettings,
-    ExpertNextEventForecaster,
     Origin,
     forecast_after,
+    forecast_next_event,
 )
 from mmtpp.predict.next_event import Forecast, NextEventForecaster, NextEventSettings
 from mmtpp.soft.soft_folder import load_soft_distributions
@@ -309,7 +310,8 @@ class Forecaster:
         settings = DensityForecastSettings(
             trained_tasks=self.trained_tasks, prediction=prediction, seed=seed
         )
-        return ExpertNextEventForecaster(expert, settings)(sequence.sequence_id, past)
+        state = SequenceState.after(expert.memory, past)
+        return forecast_next_event(sequence.sequence_id, expert, state, settings)
 
     def _forecast_with_soft_model(
         self,

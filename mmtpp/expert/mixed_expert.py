@@ -15,6 +15,7 @@ from mmtpp.expert.code_forecasts import code_forecasts
 from mmtpp.expert.expert_forecasts import GRID_FACTOR
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.expert.rollout import ExpertRollout
+from mmtpp.expert.sequence_state import SequenceState
 
 FloatArray = NDArray[np.float64]
 
@@ -34,7 +35,8 @@ class MixedExpert:
         self, gated: GatedExpert, past: PastEvents, type_codes: Sequence[int], num_futures: int
     ) -> None:
         self._gated, self._codes = gated, tuple(type_codes)
-        self._rollout = ExpertRollout(gated.expert, past, num_futures)
+        state = SequenceState.after(gated.expert.memory, past)
+        self._rollout = ExpertRollout(gated.expert, state, num_futures)
         self._index_of = {code: index for index, code in enumerate(gated.type_codes)}
         # a type that the expert lacks cannot be in its memory, so no future has it
         self._is_known = np.isin(self._codes, gated.type_codes)

@@ -1,6 +1,6 @@
 """A model of densities along sampled events: its forecast of the next event of each of N futures.
 
-Axes: N futures, K types, P columns of the memory.
+Axes: N futures, K types.
 """
 
 from abc import ABC, abstractmethod
@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from mmtpp.core.past.event_images import NO_IMAGE
-from mmtpp.core.past.event_memory import memory_rows, next_rows
+from mmtpp.core.past.event_memory import next_rows
 from mmtpp.core.past.event_words import NO_WORD
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.clock import round_to_ticks
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
-from mmtpp.expert.next_events import words_of
+from mmtpp.expert.sequence_state import SequenceState, forecasts_after
 
 FloatArray = NDArray[np.float64]
 
@@ -58,23 +58,18 @@ class ExpertRollout(Rollout):
 
     Args:
         expert: The expert.
-        past: All events of the sequence up to the origin; the types are indices of the expert's
-            types.
+        state: State of the sequence at the origin.
         num_futures: Number of futures, N.
     """
 
-    def __init__(self, expert: Expert, past: PastEvents, num_futures: int) -> None:
-        rows, state = memory_rows(expert.memory, past)
-        self._expert, self._state = expert, state.repeat(num_futures)
-        self._times = np.full(num_futures, state.last_time)
-        last_words = words_of(past, np.array([len(past) - 1]))
-        self._words = last_words.expand(num_futures, -1)
+    def __init__(self, expert: Expert, state: SequenceState, num_futures: int) -> None:
+        self._expert, self._state = expert, state.memory.repeat(num_futures)
+        self._times = np.full(num_futures, state.memory.last_time)
+        self._words = torch.from_numpy(state.words).expand(num_futures, -1)
         self._images = None
-        if past.images is not None:
-            last_image = past.images.take(slice(len(past) - 1, None)).values
-            self._images = torch.from_numpy(last_image).expand(num_futures, -1)
-        types = np.full(num_futures, int(past.types[-1]))
-        self._forecast(np.repeat(rows[-1:], num_futures, axis=0), types)
+        if state.image is not None:
+            self._images = torch.from_numpy(state.image).expand(num_futures, -1)
+        self.forecasts = forecasts_after(expert, [state] * num_futures)
 
     def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
         """(N,) one interval of each future, a whole number of ticks."""
@@ -95,9 +90,6 @@ class ExpertRollout(Rollout):
         self._words = torch.full_like(self._words, NO_WORD)
         if self._images is not None:
             self._images = torch.full_like(self._images, NO_IMAGE)
-        self._forecast(rows, types)
-
-    def _forecast(self, rows: NDArray[np.float32], types: NDArray[np.integer]) -> None:
         self.forecasts = ExpertForecasts.after(
             self._expert.networks,
             torch.from_numpy(rows),

@@ -1,20 +1,26 @@
-"""Forecast the event after the last event of a sequence with a temporal expert."""
+"""Forecast the event after the last event of sequences with a temporal expert."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from mmtpp.config.schema import PredictionSection
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
-from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.expert_folder import Expert
-from mmtpp.expert.expert_forecasts import density_grid
+from mmtpp.expert.expert_forecasts import ExpertForecasts, density_grid
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.rollout import ExpertRollout, Rollout
+from mmtpp.expert.sequence_state import SequenceState, forecasts_after
 from mmtpp.model.folders.record import TrainedTasks
-from mmtpp.predict.next_event import Forecast, named_futures, named_probabilities
+from mmtpp.predict.next_event import (
+    Forecast,
+    FutureEvent,
+    named_futures,
+    named_probabilities,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,32 +43,6 @@ class DensityForecastSettings:
         return density_grid(self.trained_tasks.interval_range)
 
 
-class ExpertNextEventForecaster:
-    """Forecasts the event after the last event of a sequence.
-
-    Args:
-        expert: The expert.
-        settings: Settings of the forecasts.
-    """
-
-    def __init__(self, expert: Expert, settings: DensityForecastSettings) -> None:
-        self._expert, self._settings = expert, settings
-
-    def __call__(self, sequence_id: str, past: PastEvents) -> Forecast:
-        """Forecast the next event, and futures if ``prediction`` asks for them.
-
-        Args:
-            sequence_id: Name of the sequence.
-            past: All its events; the types are indices of the expert's types.
-        """
-        code = self._settings.trained_tasks.type_codes[past.types[-1]]
-        origin = Origin(sequence_id, len(past), len(past), float(past.times[-1]), code)
-        expert = self._expert
-        return forecast_after(
-            origin, lambda size: ExpertRollout(expert, past, size), self._settings
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The last event of a sequence.
@@ -82,6 +62,55 @@ class Origin:
     type_code: int
 
 
+def forecast_next_event(
+    sequence_id: str, expert: Expert, state: SequenceState, settings: DensityForecastSettings
+) -> Forecast:
+    """Forecast the event after the last event of a sequence with an expert.
+
+    Args:
+        sequence_id: Name of the sequence.
+        expert: The expert.
+        state: State of the sequence after its last event.
+        settings: Settings of the forecast.
+    """
+    [forecast] = forecast_next_events([sequence_id], expert, [state], settings)
+    return forecast
+
+
+def forecast_next_events(
+    sequence_ids: Sequence[str],
+    expert: Expert,
+    states: Sequence[SequenceState],
+    settings: DensityForecastSettings,
+) -> list[Forecast]:
+    """Forecast the next event of N sequences, and futures if ``prediction`` asks for them.
+
+    Args:
+        sequence_ids: (N,) names of the sequences, at least one.
+        expert: The expert.
+        states: (N,) states of the sequences after their last events.
+        settings: Settings of the forecasts.
+    """
+    origins = [
+        _origin(sequence_id, state, settings.trained_tasks)
+        for sequence_id, state in zip(sequence_ids, states, strict=True)
+    ]
+    forecasts = forecasts_after(expert, states)
+    rollouts = [partial(ExpertRollout, expert, state) for state in states]
+    return _forecast_all(origins, forecasts, rollouts, settings)
+
+
+def _origin(sequence_id: str, state: SequenceState, trained_tasks: TrainedTasks) -> Origin:
+    num_events = int(state.memory.num_events)
+    return Origin(
+        sequence_id=sequence_id,
+        num_events=num_events,
+        context=num_events,
+        time=float(state.memory.last_time),
+        type_code=trained_tasks.type_codes[state.type],
+    )
+
+
 def forecast_after(
     origin: Origin, begin_rollout: Callable[[int], Rollout], settings: DensityForecastSettings
 ) -> Forecast:
@@ -92,30 +121,48 @@ def forecast_after(
         begin_rollout: Returns futures at the origin, given their number.
         settings: Settings of the forecasts.
     """
-    trained_tasks, prediction = settings.trained_tasks, settings.prediction
-    forecasts = begin_rollout(1).forecasts
+    [forecast] = _forecast_all([origin], begin_rollout(1).forecasts, [begin_rollout], settings)
+    return forecast
+
+
+def _forecast_all(
+    origins: Sequence[Origin],
+    forecasts: ExpertForecasts,
+    rollouts: Sequence[Callable[[int], Rollout]],
+    settings: DensityForecastSettings,
+) -> list[Forecast]:
+    """Forecasts after N last events, from the densities and the beginnings of futures of each."""
+    trained_tasks = settings.trained_tasks
     intervals = forecasts.interval_forecasts(settings.grid)
-    log_probability = forecasts.marginal_type_log_probabilities(intervals)[0]
-    futures = None
-    if prediction.num_futures:
-        sampled = sample_futures(
-            begin_rollout(prediction.num_futures),
-            FutureSettings(
-                prediction.num_futures,
-                prediction.horizon or np.inf,
-                prediction.max_future_events,
-            ),
-            np.random.default_rng(seed_from("futures", settings.seed, origin.sequence_id)),
+    log_probabilities = forecasts.marginal_type_log_probabilities(intervals)
+    return [
+        Forecast(
+            sequence_id=origin.sequence_id,
+            events=origin.num_events,
+            context=origin.context,
+            last_time=origin.time,
+            last_type=trained_tasks.name_of(origin.type_code),
+            interval=intervals.at(index),
+            type_probabilities=named_probabilities(log_probabilities[index], trained_tasks),
+            futures=_futures(origin, begin_rollout, settings),
         )
-        codes = np.asarray(trained_tasks.type_codes)
-        futures = named_futures(sampled, codes[sampled.types], origin.time, trained_tasks)
-    return Forecast(
-        sequence_id=origin.sequence_id,
-        events=origin.num_events,
-        context=origin.context,
-        last_time=origin.time,
-        last_type=trained_tasks.name_of(origin.type_code),
-        interval=intervals,
-        type_probabilities=named_probabilities(log_probability, trained_tasks),
-        futures=futures,
+        for index, (origin, begin_rollout) in enumerate(zip(origins, rollouts, strict=True))
+    ]
+
+
+def _futures(
+    origin: Origin, begin_rollout: Callable[[int], Rollout], settings: DensityForecastSettings
+) -> tuple[tuple[FutureEvent, ...], ...] | None:
+    """Sampled futures; None if ``prediction`` asks for none."""
+    trained_tasks, prediction = settings.trained_tasks, settings.prediction
+    if not prediction.num_futures:
+        return None
+    sampled = sample_futures(
+        begin_rollout(prediction.num_futures),
+        FutureSettings(
+            prediction.num_futures, prediction.horizon or np.inf, prediction.max_future_events
+        ),
+        np.random.default_rng(seed_from("futures", settings.seed, origin.sequence_id)),
     )
+    codes = np.asarray(trained_tasks.type_codes)
+    return named_futures(sampled, codes[sampled.types], origin.time, trained_tasks)

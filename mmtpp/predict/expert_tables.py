@@ -8,11 +8,13 @@ from mmtpp.core.past.past_events import PastEvents
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.read_sequences import SequenceSettings, read_whole_sequences
-from mmtpp.predict.expert_next_event import DensityForecastSettings, ExpertNextEventForecaster
+from mmtpp.expert.sequence_state import SequenceState
+from mmtpp.predict.expert_next_event import DensityForecastSettings, forecast_next_events
 from mmtpp.predict.next_event import forecast_schema
 from mmtpp.runtime.block_tasks import map_blocks
 
 SEQUENCES_PER_TASK = 500
+_SEQUENCES_AT_ONCE = 64
 
 NamedSequence = tuple[str, PastEvents]
 
@@ -45,7 +47,7 @@ def expert_tables(
     starts = range(0, len(sequences), SEQUENCES_PER_TASK)
     blocks = [sequences[start : start + SEQUENCES_PER_TASK] for start in starts]
     return map_blocks(
-        forecast_next_events,
+        forecast_block,
         expert,
         blocks,
         settings,
@@ -54,7 +56,7 @@ def expert_tables(
     )
 
 
-def forecast_next_events(
+def forecast_block(
     expert: Expert, sequences: Sequence[NamedSequence], settings: DensityForecastSettings
 ) -> pa.Table:
     """Forecast the next event of sequences.
@@ -67,8 +69,12 @@ def forecast_next_events(
     Returns:
         Table of ``forecast_schema``, one row for each sequence.
     """
-    forecast = ExpertNextEventForecaster(expert, settings)
     levels = settings.prediction.quantiles
-    records = [forecast(name, past).as_row(levels) for name, past in sequences]
+    records: list[dict[str, object]] = []
+    for start in range(0, len(sequences), _SEQUENCES_AT_ONCE):
+        names, pasts = zip(*sequences[start : start + _SEQUENCES_AT_ONCE], strict=True)
+        states = [SequenceState.after(expert.memory, past) for past in pasts]
+        forecasts = forecast_next_events(names, expert, states, settings)
+        records += [forecast.as_row(levels) for forecast in forecasts]
     schema = forecast_schema(settings.trained_tasks, settings.prediction)
     return pa.Table.from_pylist(records, schema)

@@ -174,6 +174,11 @@ class IntervalForecasts:
     def __len__(self) -> int:
         return len(self.zero)
 
+    def at(self, index: int) -> "IntervalForecasts":
+        """One of the distributions."""
+        part = slice(index, index + 1)
+        return replace(self, zero=self.zero[part], mass=self.mass[part], outside=self.outside[part])
+
     def mean(self) -> FloatArray:
         """(B,) expected interval, the point forecast with the least squared error."""
         return self.mass @ ((self.edges[1:] + self.edges[:-1]) / 2)

@@ -8,6 +8,7 @@ the elapsed time, the lengths of texts, and the calendar.
 Axes: E events, S time scales, A averages, K counted types, P columns.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -62,8 +63,19 @@ class MemoryState:
 
     def repeat(self, num_sequences: int) -> "MemoryState":
         """The pasts of N sequences with the same past."""
-        parts = (np.asarray(getattr(self, part.name)) for part in fields(self))
-        return MemoryState(*(np.stack([part] * num_sequences, axis=-1) for part in parts))
+        return MemoryState.join([self] * num_sequences)
+
+    @classmethod
+    def join(cls, states: Sequence["MemoryState"]) -> "MemoryState":
+        """The pasts of N sequences, at least one, from those of each."""
+        names = [part.name for part in fields(cls)]
+        return cls(*(np.stack([getattr(state, n) for state in states], axis=-1) for n in names))
+
+    def split(self) -> list["MemoryState"]:
+        """The past of each of N sequences."""
+        parts = [np.moveaxis(np.asarray(getattr(self, part.name)), -1, 0) for part in fields(self)]
+        columns = ([value.copy() for value in part] for part in parts)  # not views of all pasts
+        return [MemoryState(*values) for values in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

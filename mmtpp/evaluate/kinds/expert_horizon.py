@@ -12,6 +12,7 @@ from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.rollout import ExpertRollout
+from mmtpp.expert.sequence_state import SequenceState
 
 
 def sample_sequence_futures(
@@ -46,10 +47,10 @@ def sample_sequence_futures(
             first=max(2, first_target),
         )
         for end in ends:
-            past = sequence.past.slice(0, end)
+            state = SequenceState.after(expert.memory, sequence.past.slice(0, end))
             rng = np.random.default_rng(seed_from("horizon", seed, sequence.sequence_id, end - 1))
             futures = sample_futures(
-                ExpertRollout(expert, past, settings.num_futures), settings, rng
+                ExpertRollout(expert, state, settings.num_futures), settings, rng
             )
             rows += future_rows(futures, np.asarray(type_codes), sequence.sequence_id, end - 1)
     return pa.Table.from_pylist(rows, FUTURE_SCHEMA)

@@ -13,6 +13,7 @@ from mmtpp.expert.expert_folder import WEIGHTS_FILE, Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.rollout import ExpertRollout
+from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.description import EXPERT_FILE, describe_model
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences
 
@@ -109,7 +110,9 @@ def test_futures_alternate_like_the_training_events(expert: Expert):
     [sequence] = alternating_sequences(1, 9)
     past = sequence.past.slice(0, 41)  # ends with type 0, after which an interval is short
     futures = sample_futures(
-        ExpertRollout(expert, past, 50), FutureSettings(50, 60.0, 20), np.random.default_rng(0)
+        ExpertRollout(expert, SequenceState.after(expert.memory, past), 50),
+        FutureSettings(50, 60.0, 20),
+        np.random.default_rng(0),
     )
     shown = futures.types[futures.is_within]
     expected = np.broadcast_to((np.arange(futures.types.shape[1]) + 1) % 2, futures.types.shape)

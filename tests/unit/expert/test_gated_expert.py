@@ -17,6 +17,7 @@ from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.gated_expert import GATE_FILE, GatedExpert, load_gated_expert, write_gate
 from mmtpp.expert.mixed_expert import MixedExpert
 from mmtpp.expert.rollout import ExpertRollout
+from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.record import TrainedTasks, write_tasks
 from tests.unit.expert.conftest import TICK, alternating_sequences
 
@@ -56,7 +57,7 @@ def test_types_are_arranged_as_the_language_model_knows_them(expert: Expert):
 
 
 def test_a_rollout_continues_the_memory_of_the_past(expert: Expert, past: PastEvents):
-    rollout = ExpertRollout(expert, past, 2)
+    rollout = ExpertRollout(expert, SequenceState.after(expert.memory, past), 2)
     intervals, types = np.array([2.0, 3.5]), np.array([1, 0])
     rollout.append(intervals, types)
     rollout.append(intervals, 1 - types)
@@ -87,7 +88,11 @@ def test_forecasts_are_mixed_by_the_gate(expert: Expert, past: PastEvents):
     log_types = np.log([[0.1, 0.9]])
     mixed = MixedExpert(gated, past, (0, 1), 1)
     mixed, mixed_types = mixed.mix_forecasts(model, log_types, grid)
-    of_expert = code_forecasts(ExpertRollout(expert, past, 1).forecasts, grid, tick=TICK)
+    of_expert = code_forecasts(
+        ExpertRollout(expert, SequenceState.after(expert.memory, past), 1).forecasts,
+        grid,
+        tick=TICK,
+    )
     assert mixed is not None
     for value in (1.0, 2.0, 20.0):
         inside = 0.25 * 0.8 * model.cdf([value]) + 0.75 * (1 - of_expert.outside) * of_expert.cdf(

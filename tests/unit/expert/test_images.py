@@ -18,6 +18,7 @@ from mmtpp.expert.network_losses import mean_losses
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_images
 from mmtpp.expert.rollout import ExpertRollout
+from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.description import EXPERT_FILE
 from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, finish
@@ -164,9 +165,9 @@ def test_futures_begin_with_the_image_of_the_last_event(expert: Expert):
     past = VALIDATION[0].past.slice(0, 41)
     shares = []
     for image in (DARK, BRIGHT):
-        index = np.full(41, image, dtype=np.int32)
+        shown = replace(past, images=EventImages(PIXELS, np.full(41, image, dtype=np.int32)))
         futures = sample_futures(
-            ExpertRollout(expert, replace(past, images=EventImages(PIXELS, index)), 200),
+            ExpertRollout(expert, SequenceState.after(expert.memory, shown), 200),
             FutureSettings(200, 1000.0, 3),
             np.random.default_rng(0),
         )

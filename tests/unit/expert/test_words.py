@@ -20,6 +20,7 @@ from mmtpp.expert.network_losses import Ranks, mean_losses
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_words
 from mmtpp.expert.rollout import ExpertRollout
+from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.description import EXPERT_FILE
 from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
 from tests.unit.expert.conftest import TICK, alternating_sequences, finish
@@ -230,8 +231,9 @@ def test_futures_begin_with_the_words_of_the_last_event(expert: Expert):
     shares = []
     for word in (QUICK, SLOW):
         last = EventWords(np.array([word, 20, word], dtype=np.int16) + 1, np.array([0, 3]))
+        read = replace(past, words=EventWords.join([before, last]))
         futures = sample_futures(
-            ExpertRollout(expert, replace(past, words=EventWords.join([before, last])), 200),
+            ExpertRollout(expert, SequenceState.after(expert.memory, read), 200),
             FutureSettings(200, 1000.0, 3),
             np.random.default_rng(0),
         )
