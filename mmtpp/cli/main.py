@@ -21,6 +21,10 @@ TOOLS = {
     "inspect": ("mmtpp.cli.inspect_command", "show the content of a data set and its compression"),
     "plan": ("mmtpp.cli.plan_command", "estimate GPU memory, settings that fit, speed and cost"),
     "scaling": ("mmtpp.cli.scaling_command", "fit a scaling law to the trials of a sweep"),
+    "score": (
+        "mmtpp.cli.score_command",
+        "score events from standard input, forecast the next ones",
+    ),
     "settings": ("mmtpp.cli.settings_command", "list all settings of the jobs with their help"),
 }
 

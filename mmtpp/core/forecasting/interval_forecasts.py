@@ -189,19 +189,15 @@ class IntervalForecasts:
         The median is the point forecast with the least absolute error.
         """
         cdf = self._cdf_at_edges()
-        last = self.mass.shape[1] - 1
-        values = np.empty((len(self), len(levels)))
-        for column, level in enumerate(levels):
-            bins = np.minimum((cdf[:, 1:] < level).sum(axis=1), last)
-            rows = np.arange(len(self))
-            inside = level - cdf[rows, bins]
-            share = np.divide(
-                inside, self.mass[rows, bins], out=np.zeros(len(self)), where=inside > 0
-            )
-            width = self.edges[bins + 1] - self.edges[bins]
-            values[:, column] = self.edges[bins] + np.minimum(share, 1) * width
-            values[level <= self.zero, column] = 0.0
-        return values
+        below = [(cdf[:, 1:] < level).sum(axis=1) for level in levels]
+        bins = np.minimum(np.stack(below, axis=1), self.mass.shape[1] - 1)
+        rows = np.arange(len(self))[:, None]
+        inside = np.asarray(levels) - cdf[rows, bins]
+        mass = self.mass[rows, bins]
+        share = np.divide(inside, mass, out=np.zeros_like(inside), where=inside > 0)
+        width = self.edges[bins + 1] - self.edges[bins]
+        values = self.edges[bins] + np.minimum(share, 1) * width
+        return np.where(np.asarray(levels) <= self.zero[:, None], 0.0, values)
 
     def cdf(self, intervals: ArrayLike) -> FloatArray:
         """(B,) probability of at most this interval, one interval per target."""

@@ -26,7 +26,7 @@ def tokenise_sequences(
     events = []
     for sequence in sequences:
         text_ids, lengths = np.zeros(0, dtype=np.int32), np.zeros(len(sequence), dtype=np.int32)
-        if tokenise is not None:
+        if tokenise is not None and any(sequence.texts):
             text_ids, lengths = tokenise(pa.array(sequence.texts, pa.string()))
         frame_of_image: dict[str, int] = {}
         frames = [

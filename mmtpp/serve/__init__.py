@@ -1,0 +1,11 @@
+"""Forecasts of live sequences: events come in one by one, and forecasts are asked for at any time.
+
+- ``live_events``: new events as clients write them, checked and converted
+- ``event_log``: the accepted events of all sequences, in one SQLite file
+- ``live_model``, ``expert_states``: a model that forecasts sequences of the log; an expert's states
+- ``live_sequences``: the log and the model together: append, forecast, replace the model
+- ``answers``: forecasts as JSON
+- ``score``: lines of events to lines of forecasts, without a server
+- ``app``, ``shard``, ``gateway``, ``guards``: the Ray Serve application
+- ``settings``: arguments of the application
+"""

@@ -1,0 +1,32 @@
+"""Forecasts as JSON: the columns that ``predict`` writes, and curves at requested waits."""
+
+import math
+from collections.abc import Sequence
+
+from mmtpp.predict.next_event import Forecast
+
+
+def forecast_to_json(
+    forecast: Forecast, *, quantiles: Sequence[float], waits: Sequence[float] = ()
+) -> dict[str, object]:
+    """A forecast as a JSON object.
+
+    Args:
+        forecast: The forecast.
+        quantiles: Probabilities of the interval's quantiles, above 0 and below 1.
+        waits: Times after the last event, in the model's unit, at which survival (the probability
+            that no event has occurred) and hazard (the rate of the next event) are given.
+
+    Returns:
+        The columns of ``predict`` (``forecast_schema``), and with ``waits`` lists ``survival`` and
+        ``hazard``. A hazard without a finite value is null.
+    """
+    answer = forecast.as_row(quantiles)
+    if "type_probabilities" in answer:
+        answer["type_probabilities"] = dict(forecast.type_probabilities or {})
+    if waits and forecast.interval is not None:
+        hazard = forecast.hazard(waits).tolist()
+        answer["waits"] = list(waits)
+        answer["survival"] = forecast.survival(waits).tolist()
+        answer["hazard"] = [rate if math.isfinite(rate) else None for rate in hazard]
+    return answer

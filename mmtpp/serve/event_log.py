@@ -1,0 +1,196 @@
+"""The accepted events of live sequences, in one SQLite file or in memory.
+
+An event is in the log before its sender is told that it was accepted, so a process that dies loses
+none. Everything else about live sequences is computed from the log.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mmtpp.core.errors import StorageError
+from mmtpp.core.events import EventSequence
+from mmtpp.serve.live_events import LiveEvent, to_sequence
+
+IN_MEMORY = ":memory:"
+_LOCK_PATIENCE_S = 30.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    sequence TEXT NOT NULL, position INTEGER NOT NULL, time REAL NOT NULL, type INTEGER NOT NULL,
+    text TEXT NOT NULL, key TEXT, PRIMARY KEY (sequence, position)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS keys ON events (sequence, key) WHERE key IS NOT NULL;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceHead:
+    """The end of a sequence.
+
+    Attributes:
+        num_events: Number of events.
+        last_time: Time of the last event, in the model's unit.
+    """
+
+    num_events: int = 0
+    last_time: float = -np.inf
+
+
+class EventLog:
+    """The events of live sequences.
+
+    One process at a time can open a file; a second one waits for some seconds, then fails.
+
+    Args:
+        path: Path of the file, which is created if it does not exist; ``IN_MEMORY`` keeps the
+            events in memory only.
+        about: What the events belong to, such as the names of the types. A file that was written
+            with other values is refused.
+
+    Raises:
+        StorageError: The file cannot be opened, another process has it, it is damaged, or it
+            belongs to something else.
+    """
+
+    def __init__(self, path: str, about: Mapping[str, str]) -> None:
+        self.path = path
+        with self._errors():
+            if path != IN_MEMORY:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(
+                path, timeout=_LOCK_PATIENCE_S, isolation_level=None, check_same_thread=False
+            )
+            # the lock is held until the process ends, and needs no memory shared between processes
+            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.executescript(_SCHEMA)
+        self._check(about)
+
+    def _check(self, about: Mapping[str, str]) -> None:
+        with self._errors(), self._transaction():
+            known = dict(self._database.execute("SELECT name, value FROM about"))
+            rows = [(name, value) for name, value in about.items() if name not in known]
+            self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
+        self.check_same(about, known)
+
+    def check_same(self, about: Mapping[str, str], known: Mapping[str, str] | None = None) -> None:
+        """Check that the events belong to what ``about`` describes.
+
+        Raises:
+            StorageError: They belong to something else.
+        """
+        if known is None:
+            with self._errors():
+                known = dict(self._database.execute("SELECT name, value FROM about"))
+        for name, value in about.items():
+            if name in known and known[name] != value:
+                raise StorageError(
+                    f"the log of events has {name} = {known[name]}, not {value}",
+                    where=self.path,
+                    cause="it was written with another model or other settings; use another "
+                    "folder, or the old model",
+                    setting=f"state_folder; {name} = {value}",
+                )
+
+    def heads(self, sequence_ids: Sequence[str]) -> dict[str, SequenceHead]:
+        """Number of events and last time of sequences; zero events for an unknown one."""
+        query = (
+            "SELECT position, time FROM events WHERE sequence = ? ORDER BY position DESC LIMIT 1"
+        )
+        heads: dict[str, SequenceHead] = {}
+        with self._errors():
+            for name in sequence_ids:
+                row = self._database.execute(query, (name,)).fetchone()
+                heads[name] = SequenceHead(row[0] + 1, row[1]) if row else SequenceHead()
+        return heads
+
+    def with_key(self, sequence_id: str, key: str) -> LiveEvent | None:
+        """The event of a sequence with a key; None if there is none."""
+        query = "SELECT time, type, text FROM events WHERE sequence = ? AND key = ?"
+        with self._errors():
+            row = self._database.execute(query, (sequence_id, key)).fetchone()
+        if row is None:
+            return None
+        time, type_code, text = row
+        return LiveEvent(sequence_id, time, type_code, text, key)
+
+    def append(self, events: Sequence[tuple[int, LiveEvent]]) -> None:
+        """Write events, all or none; they are on the disk afterwards.
+
+        Args:
+            events: Position in its sequence and event; the positions follow those in the log.
+
+        Raises:
+            StorageError: The disk is full or cannot be written; none of the events is in the log.
+        """
+        rows = [
+            (
+                event.sequence_id,
+                position,
+                event.time,
+                event.type_code,
+                event.text,
+                event.key or None,
+            )
+            for position, event in events
+        ]
+        with self._errors(), self._transaction():
+            self._database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def read(self, sequence_id: str, *, start: int = 0) -> EventSequence:
+        """The events of a sequence from position ``start``; none for an unknown sequence."""
+        query = (
+            "SELECT time, type, text FROM events WHERE sequence = ? AND position >= ? "
+            "ORDER BY position"
+        )
+        with self._errors():
+            rows = self._database.execute(query, (sequence_id, start)).fetchall()
+        return to_sequence(sequence_id, [LiveEvent(sequence_id, *row) for row in rows])
+
+    def remove(self, sequence_id: str) -> int:
+        """Remove a sequence; returns the number of its events."""
+        with self._errors(), self._transaction():
+            query = "DELETE FROM events WHERE sequence = ?"
+            return self._database.execute(query, (sequence_id,)).rowcount
+
+    def counts(self) -> tuple[int, int]:
+        """Numbers of sequences and of events."""
+        with self._errors():
+            query = "SELECT count(DISTINCT sequence), count(*) FROM events"
+            return self._database.execute(query).fetchone()
+
+    def close(self) -> None:
+        """Close the file, so that another process may open it."""
+        self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:  # an error may have ended it
+                self._database.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            cause = "the disk is full or cannot be written, or the file is damaged"
+            if "locked" in str(error):
+                cause = "another process serves from the same file; it may still be ending"
+            raise StorageError(
+                f"the log of events cannot be used: {error}",
+                where=self.path,
+                cause=cause,
+                setting="state_folder",
+            ) from error

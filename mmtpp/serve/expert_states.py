@@ -1,0 +1,116 @@
+"""The states of live sequences after their last events, for a temporal expert.
+
+A state is a cache: it is computed again from the log of events when it is missing.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mmtpp.core.events import EventSequence
+from mmtpp.core.past.event_images import IMAGE_VALUES, NO_IMAGE, EventImages
+from mmtpp.core.past.past_events import PastEvents
+from mmtpp.data.encode.tokenised_events import tokenise_sequences
+from mmtpp.expert.expert_folder import Expert
+from mmtpp.expert.read_sequences import past_events
+from mmtpp.expert.sequence_state import SequenceState
+from mmtpp.model.tokens.vocabulary import Vocabulary
+
+
+class ExpertStates:
+    """Keeps the states of the sequences that were used last.
+
+    Args:
+        expert: The expert.
+        vocabulary: Vocabulary that counts the tokens of texts.
+        type_codes: Codes of the expert's types, in order.
+        max_sequences: Largest number of states; the one that was not used for longest is dropped.
+
+    Attributes:
+        num_dropped: Number of states that were dropped for others.
+        num_computed: Number of states that were computed from the log.
+    """
+
+    def __init__(
+        self,
+        expert: Expert,
+        vocabulary: Vocabulary,
+        type_codes: Sequence[int],
+        *,
+        max_sequences: int,
+    ) -> None:
+        self._expert, self._vocabulary = expert, vocabulary
+        self._type_codes, self._max_sequences = tuple(type_codes), max_sequences
+        self._states: OrderedDict[str, SequenceState] = OrderedDict()
+        self.num_dropped = self.num_computed = 0
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def advance(self, added: Mapping[str, tuple[int, EventSequence]]) -> None:
+        """Continue states with new events.
+
+        Args:
+            added: New events by sequence, and the number of events before them. A sequence whose
+                state is missing is left out unless it begins; its state is computed when it is
+                needed.
+        """
+        events = {
+            name: new
+            for name, (num_before, new) in added.items()
+            if num_before == 0 or name in self._states
+        }
+        pasts = self._pasts(list(events.values()), [not added[name][0] for name in events])
+        before = [self._states.get(name) if added[name][0] else None for name in events]
+        states = SequenceState.advance(self._expert.memory, before, pasts)
+        for name, state in zip(events, states, strict=True):
+            self._keep(name, state)
+
+    def get(
+        self, sequence_ids: Sequence[str], read: Callable[[str], EventSequence]
+    ) -> list[SequenceState]:
+        """The states of sequences; those that are missing are computed from all their events.
+
+        Args:
+            sequence_ids: Names of sequences with at least one event.
+            read: Reads all events of a sequence.
+        """
+        states: list[SequenceState] = []
+        for name in sequence_ids:
+            state = self._states.get(name)
+            if state is None:
+                [past] = self._pasts([read(name)], [True])
+                state = SequenceState.after(self._expert.memory, past)
+                self.num_computed += 1
+            self._keep(name, state)
+            states.append(state)
+        return states
+
+    def remove(self, sequence_id: str) -> None:
+        """Forget a sequence."""
+        self._states.pop(sequence_id, None)
+
+    def _keep(self, name: str, state: SequenceState) -> None:
+        self._states[name] = state
+        self._states.move_to_end(name)
+        if len(self._states) > self._max_sequences:
+            self._states.popitem(last=False)
+            self.num_dropped += 1
+
+    def _pasts(self, sequences: Sequence[EventSequence], begin: Sequence[bool]) -> list[PastEvents]:
+        """The events as the expert reads them, and whether each sequence begins with them."""
+        texts = self._expert.texts
+        pasts: list[PastEvents] = []
+        tokenised = tokenise_sequences(sequences, self._vocabulary)
+        for sequence, events, begins in zip(sequences, tokenised, begin, strict=True):
+            past = past_events(
+                sequence.times, events, self._type_codes, texts, where=sequence.sequence_id
+            )
+            if self._expert.reads_images:  # live events have none
+                index = np.full(len(past), NO_IMAGE, dtype=np.int32)
+                no_images = EventImages(np.zeros((0, IMAGE_VALUES), dtype=np.uint8), index)
+                past = replace(past, images=no_images)
+            pasts.append(past if begins else past.continued())
+        return pasts

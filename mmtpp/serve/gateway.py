@@ -1,0 +1,291 @@
+"""The HTTP interface: reads requests, passes them to the shards of their sequences, answers."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, HTTPException, Query, Response
+from fastapi import Path as PathPart
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict, Field
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from mmtpp.serve.guards import Guard, read_token
+from mmtpp.serve.live_events import MAX_NAME
+from mmtpp.serve.live_model import ForecastRequest
+from mmtpp.serve.live_sequences import AppendRequest
+from mmtpp.serve.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+
+RETRY_AFTER_S = 1
+MAX_SHOWN_EVENTS = 1000
+CONFLICTS = ("out_of_order", "wrong_position", "key_in_use")
+PAGE = Path(__file__).parent / "templates" / "live_page.html"
+
+Name = Annotated[str, PathPart(min_length=1, max_length=MAX_NAME, description="Name of a sequence")]
+Levels = Annotated[
+    list[Annotated[float, Field(gt=0, lt=1)]],
+    Query(max_length=100, description="Probabilities of the quantiles of the interval"),
+]
+Waits = Annotated[
+    list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],
+    Query(
+        max_length=1000,
+        description="Times after the last event at which survival and hazard are given",
+    ),
+]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewEvent(_Body):
+    """An event of the sequence in the address."""
+
+    time: float | str
+    """Number in the model's unit, or a date."""
+    type: str | int
+    """Name or code of the type."""
+    text: str | None = None
+    """Text of the event."""
+    key: str | None = None
+    """Key by which a repeated event is recognised, unique in the sequence."""
+
+
+class NewEvents(_Body):
+    """Events of one sequence, in order; all are accepted, or none."""
+
+    events: list[NewEvent] = Field(min_length=1)
+    after: int | None = Field(default=None, ge=0)
+    """Number of events that the sequence has before. With it, a request that is sent again after a
+    lost answer is refused instead of appending its events twice."""
+
+
+class MixedEvents(_Body):
+    """Events of many sequences; each is accepted or rejected alone."""
+
+    events: list[dict[str, Any]] = Field(min_length=1)
+    """Objects with sequence, time, type and perhaps text and key."""
+    forecast: bool = False
+    """Whether the answer has a forecast of each sequence with an accepted event."""
+
+
+def shard_of(sequence_id: str, num_shards: int) -> int:
+    """The shard of a sequence, the same in every process."""
+    digest = hashlib.blake2b(sequence_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % num_shards
+
+
+class Gateway:
+    """Answers requests.
+
+    Args:
+        settings: Arguments of the application, without the model.
+        shards: The shards, in order.
+    """
+
+    def __init__(self, settings: ServeSettings, shards: Sequence[DeploymentHandle]) -> None:
+        self._settings, self._shards = settings, list(shards)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The application that Serve calls with requests."""
+        return web_application(self._settings, self)
+
+    async def append(self, sequence_id: str, body: NewEvents) -> dict[str, Any]:
+        """Append events to a sequence."""
+        self._check_number(len(body.events))
+        events = [
+            {"sequence": sequence_id, **event.model_dump(exclude_none=True)}
+            for event in body.events
+        ]
+        request = AppendRequest(events, body.after, all_or_none=True)
+        outcomes = await self._ask(self._shard(sequence_id).append.remote(request))
+        rejected = [
+            {"index": index, **outcome}
+            for index, outcome in enumerate(outcomes)
+            if "cause" in outcome and outcome["cause"] != "rejected_with_others"
+        ]
+        if rejected:
+            status = 409 if rejected[0]["cause"] in CONFLICTS else 422
+            raise HTTPException(status, {"rejected": rejected})
+        return _summary(outcomes)
+
+    async def append_mixed(self, body: MixedEvents) -> dict[str, Any]:
+        """Append events of many sequences, and forecast them if asked for."""
+        self._check_number(len(body.events))
+        groups: dict[int, list[int]] = {}
+        for index, event in enumerate(body.events):
+            name = event.get("sequence")
+            shard = shard_of(name, len(self._shards)) if isinstance(name, str) else 0
+            groups.setdefault(shard, []).append(index)
+        calls = [
+            self._ask(
+                self._shards[shard].append.remote(AppendRequest([body.events[i] for i in indices]))
+            )
+            for shard, indices in groups.items()
+        ]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        outcomes: list[dict[str, Any]] = [{}] * len(body.events)
+        for indices, answer in zip(groups.values(), answers, strict=True):
+            if isinstance(answer, HTTPException):  # this shard is away, others have answered
+                unavailable = {"cause": "unavailable", "message": f"{answer.detail}"}
+                answer = [unavailable] * len(indices)
+            elif isinstance(answer, BaseException):
+                raise answer
+            for index, outcome in zip(indices, answer, strict=True):
+                outcomes[index] = outcome
+        result: dict[str, Any] = _summary(outcomes)
+        result["rejected"] = [
+            {"index": index, **outcome}
+            for index, outcome in enumerate(outcomes)
+            if "cause" in outcome
+        ]
+        if body.forecast:
+            names = {
+                event["sequence"]: None
+                for event, outcome in zip(body.events, outcomes, strict=True)
+                if "cause" not in outcome
+            }
+            result["forecasts"] = await asyncio.gather(*(self.forecast(name) for name in names))
+        return result
+
+    async def forecast(
+        self,
+        sequence_id: str,
+        quantiles: Sequence[float] = (),
+        waits: Sequence[float] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Forecast a sequence; ``options`` are further fields of ``ForecastRequest``."""
+        request = ForecastRequest(sequence_id, **(options or {}))
+        call = self._shard(sequence_id).forecast.remote((request, list(quantiles), list(waits)))
+        answer = await self._ask(call)
+        if "error" in answer:
+            raise HTTPException(422, answer["error"])
+        if "forecast" not in answer:
+            raise HTTPException(404, f"the sequence {sequence_id!r} has no events")
+        return answer["forecast"]
+
+    async def events(self, sequence_id: str, last: int) -> dict[str, Any]:
+        """The newest events of a sequence."""
+        events = await self._ask(self._shard(sequence_id).events.remote(sequence_id, last))
+        if not events:
+            raise HTTPException(404, f"the sequence {sequence_id!r} has no events")
+        return {"sequence_id": sequence_id, "events": events}
+
+    async def remove(self, sequence_id: str) -> dict[str, int]:
+        """Remove a sequence."""
+        removed = await self._ask(self._shard(sequence_id).remove.remote(sequence_id))
+        if not removed:
+            raise HTTPException(404, f"the sequence {sequence_id!r} has no events")
+        return {"removed": removed}
+
+    async def ready(self) -> dict[str, Any]:
+        """The models of the shards; an error while a shard is away."""
+        models = await asyncio.gather(*(self._ask(shard.ready.remote()) for shard in self._shards))
+        return {"shards": len(models), "models": sorted(set(models))}
+
+    def check_futures(self, number: int) -> None:
+        """Refuse more futures than ``max_futures``."""
+        if number > self._settings.max_futures:
+            most = self._settings.max_futures
+            raise HTTPException(422, f"futures = {number}; max_futures = {most}")
+
+    def _check_number(self, number: int) -> None:
+        if number > self._settings.max_events:
+            most = self._settings.max_events
+            raise HTTPException(413, f"the request has {number:,} events; max_events = {most:,}")
+
+    def _shard(self, sequence_id: str) -> DeploymentHandle:
+        return self._shards[shard_of(sequence_id, len(self._shards))]
+
+    async def _ask(self, call: Awaitable[_Answer]) -> _Answer:
+        """The answer of a shard.
+
+        Raises:
+            HTTPException: The shard is away, or does not answer in time: 503.
+        """
+        try:
+            return await asyncio.wait_for(call, self._settings.timeout_s)
+        except (RayError, RayServeException, TimeoutError) as error:
+            logger.warning("a shard did not answer: %s", error)
+            raise HTTPException(
+                503,
+                f"the process of this sequence does not answer ({type(error).__name__}); "
+                "send the request again",
+                {"Retry-After": str(RETRY_AFTER_S)},
+            ) from error
+
+
+def _summary(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    accepted = [outcome for outcome in outcomes if "position" in outcome]
+    repeated = sum(outcome["repeated"] for outcome in accepted)
+    return {"accepted": len(accepted) - repeated, "repeated": repeated}
+
+
+def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
+    """The FastAPI application with its routes, behind ``Guard``."""
+    web = FastAPI(title="mmtpp", description="Forecasts of live sequences of events.")
+    web.add_middleware(
+        Guard,  # pyright: ignore[reportArgumentType] # a class that Starlette calls with the rest
+        token=read_token(settings.token_file),
+        max_bytes=1024 * settings.max_body_kib,
+    )
+
+    @web.post("/v1/sequences/{sequence_id}/events", summary="Append events to a sequence")
+    async def append(sequence_id: Name, body: NewEvents) -> dict[str, Any]:
+        return await gateway.append(sequence_id, body)
+
+    @web.post("/v1/events", summary="Append events of many sequences")
+    async def append_mixed(body: MixedEvents, response: Response) -> dict[str, Any]:
+        result = await gateway.append_mixed(body)
+        if result["rejected"]:
+            is_away = any(event["cause"] == "unavailable" for event in result["rejected"])
+            response.status_code = 503 if is_away else 422
+        return result
+
+    @web.get("/v1/sequences/{sequence_id}/forecast", summary="Forecast the next event")
+    async def forecast(
+        sequence_id: Name,
+        quantiles: Levels = [],  # noqa: B006 # FastAPI copies it
+        waits: Waits = [],  # noqa: B006
+        futures: Annotated[int, Query(ge=0, description="Number of sampled futures")] = 0,
+        horizon: Annotated[float, Query(ge=0, description="Length of a future; 0: no limit")] = 0,
+        text: Annotated[bool, Query(description="Whether a text is generated")] = False,
+        seed: Annotated[int, Query(ge=0, description="Seed of the futures")] = 0,
+    ) -> dict[str, Any]:
+        gateway.check_futures(futures)
+        options = {"futures": futures, "horizon": horizon, "text": text, "seed": seed}
+        return await gateway.forecast(sequence_id, quantiles, waits, options)
+
+    @web.get("/v1/sequences/{sequence_id}/events", summary="The newest events of a sequence")
+    async def events(
+        sequence_id: Name, last: Annotated[int, Query(ge=1, le=MAX_SHOWN_EVENTS)] = 100
+    ) -> dict[str, Any]:
+        return await gateway.events(sequence_id, last)
+
+    @web.delete("/v1/sequences/{sequence_id}", summary="Remove a sequence and its events")
+    async def remove(sequence_id: Name) -> dict[str, int]:
+        return await gateway.remove(sequence_id)
+
+    @web.get("/health", summary="Whether the process answers")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @web.get("/ready", summary="Whether all shards have their model")
+    async def ready() -> dict[str, Any]:
+        return await gateway.ready()
+
+    @web.get("/", summary="A page that shows a live sequence")
+    async def page() -> HTMLResponse:
+        return HTMLResponse(PAGE.read_text(encoding="utf-8"))
+
+    return web

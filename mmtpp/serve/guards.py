@@ -1,0 +1,114 @@
+"""What a request must pass before it is read: its sender, its token and its size."""
+
+import hmac
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from mmtpp.core.errors import ConfigError
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+OPEN_PATHS = ("/health", "/ready")
+"""Paths without a token: machines ask for them."""
+
+
+def read_token(token_file: str) -> str:
+    """Read the token of a file; empty for no file.
+
+    Raises:
+        ConfigError: The file cannot be read, or it is empty.
+    """
+    if not token_file:
+        return ""
+    try:
+        token = Path(token_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the token cannot be read: {error}", setting=f"token_file = {token_file}"
+        ) from error
+    if not token:
+        raise ConfigError("the file of the token is empty", setting=f"token_file = {token_file}")
+    return token
+
+
+class Guard:
+    """Refuses requests before the application reads them.
+
+    Args:
+        application: The application behind.
+        token: Token that requests must send; empty answers requests from this machine only.
+        max_bytes: Largest body of a request, in bytes.
+    """
+
+    def __init__(self, application: Application, *, token: str, max_bytes: int) -> None:
+        self._application, self._token, self._max_bytes = application, token, max_bytes
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await _answer(send, *refusal)
+            return
+        read, is_too_large = 0, False
+
+        async def receive_some() -> Message:
+            nonlocal read, is_too_large
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._max_bytes:
+                is_too_large = True
+                return {"type": "http.disconnect"}
+            return message
+
+        async def send_unless_too_large(message: Message) -> None:
+            if not is_too_large:
+                await send(message)
+
+        try:
+            await self._application(scope, receive_some, send_unless_too_large)
+        finally:
+            if is_too_large:
+                await _answer(send, 413, self._too_large())
+
+    def _refusal(self, scope: Message) -> tuple[int, str] | None:
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._max_bytes:
+            return 413, self._too_large()
+        if scope["path"] in OPEN_PATHS:
+            return None
+        if self._token:
+            sent = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(sent, b"Bearer " + self._token.encode()):
+                return 401, "send the token: Authorization: Bearer TOKEN"
+        elif not _is_local(scope.get("client")):
+            return 403, "requests from other machines need a token; set token_file"
+        return None
+
+    def _too_large(self) -> str:
+        return f"the body is larger than {self._max_bytes:,} bytes (max_body_kib)"
+
+
+def _is_local(client: Any) -> bool:
+    try:
+        return ipaddress.ip_address(client[0]).is_loopback
+    except (TypeError, ValueError, IndexError):
+        return False
+
+
+async def _answer(send: Send, status: int, message: str) -> None:
+    body = json.dumps({"detail": message}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,193 @@
+"""Models that forecast live sequences: a temporal expert from states, others from their events."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mmtpp.api.forecaster import Forecaster
+from mmtpp.config.load import with_values
+from mmtpp.core.errors import ConfigError, DataError, MmtppError
+from mmtpp.core.events import MAX_TYPES, EventSequence
+from mmtpp.expert.expert_folder import Expert
+from mmtpp.model.folders.folder import load_model_vocabulary
+from mmtpp.predict.expert_next_event import DensityForecastSettings, forecast_next_events
+from mmtpp.predict.next_event import Forecast
+from mmtpp.serve.expert_states import ExpertStates
+
+ReadEvents = Callable[[str], EventSequence]
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastRequest:
+    """What is asked of a forecast.
+
+    Attributes:
+        sequence_id: Name of the sequence.
+        futures: Number of sampled futures.
+        horizon: Length of a future, in the model's unit; 0 for no limit but the number of events.
+        text: Whether the text of the next event is generated.
+        seed: Seed of the futures.
+    """
+
+    sequence_id: str
+    futures: int = 0
+    horizon: float = 0.0
+    text: bool = False
+    seed: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether only the distributions of the next event are asked for."""
+        return not self.futures and not self.text
+
+
+class LiveModel(ABC):
+    """Forecasts live sequences.
+
+    Attributes:
+        forecaster: The model.
+    """
+
+    def __init__(self, forecaster: Forecaster) -> None:
+        self.forecaster = forecaster
+
+    @property
+    @abstractmethod
+    def known_codes(self) -> frozenset[int]:
+        """Codes of the types that the model can read."""
+
+    @abstractmethod
+    def advance(self, added: Mapping[str, tuple[int, EventSequence]]) -> None:
+        """Take note of new events: by sequence the number of events before, and the events."""
+
+    @abstractmethod
+    def forecast(
+        self, requests: Sequence[ForecastRequest], read: ReadEvents
+    ) -> list[Forecast | MmtppError]:
+        """Forecast sequences.
+
+        Args:
+            requests: What is asked, at least one; the sequences have events.
+            read: Reads all events of a sequence.
+
+        Returns:
+            A forecast for each request, or why the model cannot answer it.
+        """
+
+    @abstractmethod
+    def remove(self, sequence_id: str) -> None:
+        """Forget a sequence."""
+
+    @abstractmethod
+    def counts(self) -> dict[str, int]:
+        """Figures for monitoring, by name."""
+
+
+def live_model(forecaster: Forecaster, *, max_sequences: int) -> LiveModel:
+    """The live model of a forecaster.
+
+    Args:
+        forecaster: A loaded model.
+        max_sequences: Largest number of sequences whose states an expert keeps in memory.
+    """
+    if isinstance(forecaster.model, Expert):
+        return LiveExpert(forecaster, forecaster.model, max_sequences=max_sequences)
+    return LiveLanguageModel(forecaster)
+
+
+class LiveExpert(LiveModel):
+    """A temporal expert: new events continue the states of their sequences."""
+
+    def __init__(self, forecaster: Forecaster, expert: Expert, *, max_sequences: int) -> None:
+        super().__init__(forecaster)
+        self._expert = expert
+        vocabulary = forecaster.vocabulary or load_model_vocabulary(forecaster.path)
+        codes = forecaster.trained_tasks.type_codes
+        self._states = ExpertStates(expert, vocabulary, codes, max_sequences=max_sequences)
+
+    @property
+    def known_codes(self) -> frozenset[int]:
+        """Codes of the types that occurred in the training store."""
+        return frozenset(self.forecaster.trained_tasks.type_codes)
+
+    def advance(self, added: Mapping[str, tuple[int, EventSequence]]) -> None:
+        """Continue the states of the sequences."""
+        self._states.advance(added)
+
+    def forecast(
+        self, requests: Sequence[ForecastRequest], read: ReadEvents
+    ) -> list[Forecast | MmtppError]:
+        """Forecast sequences; requests for the same are computed at once."""
+        groups: dict[tuple[int, float, int], list[int]] = {}
+        answers: dict[int, Forecast | MmtppError] = {}
+        for index, request in enumerate(requests):
+            if request.text:
+                answers[index] = ConfigError(
+                    "a temporal expert forecasts no texts", setting="text = true"
+                )
+            else:
+                key = (request.futures, request.horizon, request.seed)
+                groups.setdefault(key, []).append(index)
+        for (futures, horizon, seed), indices in groups.items():
+            names = [requests[index].sequence_id for index in indices]
+            changes = {"prediction.num_futures": futures, "prediction.horizon": horizon}
+            prediction = with_values(self.forecaster.config, changes).prediction
+            settings = DensityForecastSettings(
+                trained_tasks=self.forecaster.trained_tasks, prediction=prediction, seed=seed
+            )
+            states = self._states.get(names, read)
+            forecasts = forecast_next_events(names, self._expert, states, settings)
+            answers.update(zip(indices, forecasts, strict=True))
+        return [answers[index] for index in range(len(requests))]
+
+    def remove(self, sequence_id: str) -> None:
+        """Forget a sequence."""
+        self._states.remove(sequence_id)
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of states: in memory, dropped for others, computed from the log."""
+        states = self._states
+        return {
+            "states": len(states),
+            "states_dropped": states.num_dropped,
+            "states_computed": states.num_computed,
+        }
+
+
+class LiveLanguageModel(LiveModel):
+    """A language model: it reads the newest events that fit its context for each forecast."""
+
+    @property
+    def known_codes(self) -> frozenset[int]:
+        """All codes of types; with a mixed expert, those of its training store."""
+        if self.forecaster.gated is not None:
+            return frozenset(self.forecaster.gated.type_codes)
+        return frozenset(range(len(self.forecaster.type_names) or MAX_TYPES))
+
+    def advance(self, added: Mapping[str, tuple[int, EventSequence]]) -> None:
+        """New events are read when a forecast is asked for."""
+
+    def forecast(
+        self, requests: Sequence[ForecastRequest], read: ReadEvents
+    ) -> list[Forecast | MmtppError]:
+        """Forecast one sequence after the other."""
+        return [self._forecast(request, read(request.sequence_id)) for request in requests]
+
+    def _forecast(self, request: ForecastRequest, sequence: EventSequence) -> Forecast | MmtppError:
+        try:
+            return self.forecaster.forecast(
+                sequence,
+                futures=request.futures,
+                horizon=request.horizon,
+                text=request.text,
+                seed=request.seed,
+            )
+        except (ConfigError, DataError) as error:
+            return error
+
+    def remove(self, sequence_id: str) -> None:
+        """Nothing is kept of a sequence."""
+
+    def counts(self) -> dict[str, int]:
+        """No figures."""
+        return {}

@@ -1,0 +1,154 @@
+"""A shard of the application: one process that holds its share of the sequences."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from ray import serve
+from ray.serve.metrics import Counter, Gauge
+
+from mmtpp.api.forecaster import Forecaster
+from mmtpp.core.errors import MmtppError
+from mmtpp.predict.next_event import Forecast
+from mmtpp.serve.answers import forecast_to_json
+from mmtpp.serve.event_log import EventLog
+from mmtpp.serve.live_events import RejectedEvent
+from mmtpp.serve.live_model import ForecastRequest, LiveModel, live_model
+from mmtpp.serve.live_sequences import AppendRequest, LiveSequences, Outcome, description
+from mmtpp.serve.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 64
+MODEL_ARGUMENTS = ("model_uri", "base_uri", "expert_uri")
+
+
+class Shard:
+    """Holds the sequences of one shard. Its requests are carried out one batch after the other.
+
+    Args:
+        settings: Arguments of the application, without the model.
+        index: Index of the shard.
+    """
+
+    def __init__(self, settings: ServeSettings, index: int) -> None:
+        self._settings, self._index = settings, index
+        self._live: LiveSequences | None = None
+        self._model_uri = ""
+        self._events = Counter(
+            "mmtpp_serve_events", description="Events by outcome.", tag_keys=("outcome",)
+        )
+        self._forecasts = Counter("mmtpp_serve_forecasts", description="Forecasts.")
+        self._states = Gauge(
+            "mmtpp_serve_states", description="Figures of states in memory.", tag_keys=("figure",)
+        )
+
+    async def reconfigure(self, model: Mapping[str, str]) -> None:
+        """Load a model, and forecast with it from then on; the old one answers until then.
+
+        Args:
+            model: The arguments ``MODEL_ARGUMENTS``.
+        """
+        loaded = await asyncio.to_thread(self._load, model)
+        if self._live is None:
+            trained_tasks = loaded.forecaster.trained_tasks
+            path = self._settings.log_path(self._index)
+            log = EventLog(path, description(trained_tasks))
+            self._live = LiveSequences(log, loaded, max_text=self._settings.max_text)
+        else:
+            self._live.replace_model(loaded)
+        self._model_uri = model["model_uri"]
+        logger.info("shard %d forecasts with %s", self._index, self._model_uri)
+
+    def _load(self, model: Mapping[str, str]) -> LiveModel:
+        forecaster = Forecaster.from_pretrained(
+            model["model_uri"], base=model["base_uri"], expert=model["expert_uri"]
+        )
+        share = -(-self._settings.max_sequences // self._settings.num_shards)
+        return live_model(forecaster, max_sequences=share)
+
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0.002)
+    async def append(self, requests: list[AppendRequest]) -> list[list[dict[str, Any]]]:
+        """Append events; returns the outcome of each event."""
+        outcomes = self._sequences.append(requests)
+        for outcome in (outcome for of_request in outcomes for outcome in of_request):
+            self._events.inc(1, {"outcome": _label(outcome)})
+        self._set_gauges()
+        return [[_as_json(outcome) for outcome in of_request] for of_request in outcomes]
+
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0.002)
+    async def forecast(
+        self, requests: list[tuple[ForecastRequest, list[float], list[float]]]
+    ) -> list[dict[str, Any]]:
+        """Forecast sequences.
+
+        Args:
+            requests: What is asked, quantile levels and waits of each request.
+
+        Returns:
+            ``forecast``, or ``error``, or neither for an unknown sequence.
+        """
+        answers = self._sequences.forecast([request for request, _, _ in requests])
+        self._forecasts.inc(len(requests))
+        self._set_gauges()
+        return [
+            self._answer(answer, quantiles, waits)
+            for answer, (_, quantiles, waits) in zip(answers, requests, strict=True)
+        ]
+
+    def _answer(
+        self, answer: Forecast | MmtppError | None, quantiles: list[float], waits: list[float]
+    ) -> dict[str, Any]:
+        if answer is None:
+            return {}
+        if isinstance(answer, MmtppError):
+            return {"error": str(answer)}
+        levels = quantiles or self._sequences.model.forecaster.config.prediction.quantiles
+        forecast = forecast_to_json(answer, quantiles=levels, waits=waits)
+        return {"forecast": {**forecast, "model": self._model_uri}}
+
+    async def events(self, sequence_id: str, last: int) -> list[dict[str, Any]]:
+        """The newest events of a sequence."""
+        log, trained_tasks = self._sequences.log, self._sequences.model.forecaster.trained_tasks
+        count = log.heads([sequence_id])[sequence_id].num_events
+        sequence = log.read(sequence_id, start=max(0, count - last))
+        return [
+            {"time": float(time), "type": trained_tasks.name_of(int(code)), "text": text}
+            for time, code, text in zip(sequence.times, sequence.types, sequence.texts, strict=True)
+        ]
+
+    async def remove(self, sequence_id: str) -> int:
+        """Remove a sequence; returns the number of its events."""
+        return self._sequences.remove(sequence_id)
+
+    async def ready(self) -> str:
+        """The URI of the model with which the shard forecasts."""
+        return self._model_uri
+
+    def check_health(self) -> None:
+        """Serve replaces a shard whose log cannot be read."""
+        if self._live is not None:
+            self._live.log.heads([""])
+
+    @property
+    def _sequences(self) -> LiveSequences:
+        assert self._live is not None, "Serve calls reconfigure before any other method"
+        return self._live
+
+    def _set_gauges(self) -> None:
+        for name, value in self._sequences.model.counts().items():
+            self._states.set(value, {"figure": name})
+
+
+def _label(outcome: Outcome) -> str:
+    if isinstance(outcome, RejectedEvent):
+        return outcome.cause
+    return "repeated" if outcome.is_repeated else "accepted"
+
+
+def _as_json(outcome: Outcome) -> dict[str, Any]:
+    if isinstance(outcome, RejectedEvent):
+        known = {} if outcome.num_events is None else {"events": outcome.num_events}
+        return {"cause": outcome.cause, "message": outcome.message, **known}
+    return {"position": outcome.position, "repeated": outcome.is_repeated}
