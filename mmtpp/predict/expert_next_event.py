@@ -142,11 +142,13 @@ def _forecast_all(
             context=origin.context,
             last_time=origin.time,
             last_type=trained_tasks.name_of(origin.type_code),
-            interval=intervals.at(index),
-            type_probabilities=named_probabilities(log_probabilities[index], trained_tasks),
+            interval=interval,
+            type_probabilities=named_probabilities(log_probability, trained_tasks),
             futures=_futures(origin, begin_rollout, settings),
         )
-        for index, (origin, begin_rollout) in enumerate(zip(origins, rollouts, strict=True))
+        for origin, begin_rollout, interval, log_probability in zip(
+            origins, rollouts, intervals.split(), log_probabilities, strict=True
+        )
     ]
 
 

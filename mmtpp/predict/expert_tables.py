@@ -10,7 +10,7 @@ from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.read_sequences import SequenceSettings, read_whole_sequences
 from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.predict.expert_next_event import DensityForecastSettings, forecast_next_events
-from mmtpp.predict.next_event import forecast_schema
+from mmtpp.predict.next_event import forecast_rows, forecast_schema
 from mmtpp.runtime.block_tasks import map_blocks
 
 SEQUENCES_PER_TASK = 500
@@ -75,6 +75,6 @@ def forecast_block(
         names, pasts = zip(*sequences[start : start + _SEQUENCES_AT_ONCE], strict=True)
         states = [SequenceState.after(expert.memory, past) for past in pasts]
         forecasts = forecast_next_events(names, expert, states, settings)
-        records += [forecast.as_row(levels) for forecast in forecasts]
+        records += forecast_rows(forecasts, levels)
     schema = forecast_schema(settings.trained_tasks, settings.prediction)
     return pa.Table.from_pylist(records, schema)

@@ -134,31 +134,55 @@ class Forecast:
         Args:
             quantiles: Probabilities of the interval's quantiles.
         """
-        row: dict[str, object] = {
-            "sequence_id": self.sequence_id,
-            "events": self.events,
-            "context": self.context,
-            "last_time": self.last_time,
-            "last_type": self.last_type,
-        }
-        if self.interval is not None:
-            row["interval_mean"] = self.mean
-            row |= dict(zip(map(_quantile_name, quantiles), self.quantiles(quantiles), strict=True))
-            row["simultaneous"] = self.simultaneous
-        if self.type_probabilities is not None:
-            row["type"] = self.type
-            row["type_probabilities"] = [
-                {"type": name, "probability": chance}
-                for name, chance in self.type_probabilities.items()
-            ]
-        if self.text is not None:
-            row["text"] = self.text
-        if self.futures is not None:
-            row["futures"] = [
-                [{"time": event.time, "type": event.type} for event in future]
-                for future in self.futures
-            ]
-        return row
+        return forecast_rows([self], quantiles)[0]
+
+
+def forecast_rows(
+    forecasts: Sequence[Forecast], quantiles: Sequence[float]
+) -> list[dict[str, object]]:
+    """Forecasts of one model as rows of the table of ``forecast_schema``.
+
+    Args:
+        forecasts: The forecasts, at least one.
+        quantiles: Probabilities of the interval's quantiles.
+    """
+    intervals = [forecast.interval for forecast in forecasts if forecast.interval is not None]
+    names, values = (), [[]] * len(forecasts)
+    if intervals:
+        joined = IntervalForecasts.join(intervals)
+        names = ("interval_mean", *map(_quantile_name, quantiles), "simultaneous")
+        columns = (joined.mean()[:, None], joined.quantiles(quantiles), joined.zero[:, None])
+        values = np.concatenate(columns, axis=1).tolist()
+    return [
+        _row(forecast, dict(zip(names, of_interval, strict=True)))
+        for forecast, of_interval in zip(forecasts, values, strict=True)
+    ]
+
+
+def _row(forecast: Forecast, interval: Mapping[str, float]) -> dict[str, object]:
+    """The row of a forecast, given the columns of its interval."""
+    row: dict[str, object] = {
+        "sequence_id": forecast.sequence_id,
+        "events": forecast.events,
+        "context": forecast.context,
+        "last_time": forecast.last_time,
+        "last_type": forecast.last_type,
+        **interval,
+    }
+    if forecast.type_probabilities is not None:
+        row["type"] = forecast.type
+        row["type_probabilities"] = [
+            {"type": name, "probability": chance}
+            for name, chance in forecast.type_probabilities.items()
+        ]
+    if forecast.text is not None:
+        row["text"] = forecast.text
+    if forecast.futures is not None:
+        row["futures"] = [
+            [{"time": event.time, "type": event.type} for event in future]
+            for future in forecast.futures
+        ]
+    return row
 
 
 def forecast_schema(trained_tasks: TrainedTasks, prediction: PredictionSection) -> pa.Schema:

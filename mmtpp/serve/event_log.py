@@ -18,6 +18,7 @@ from mmtpp.serve.live_events import LiveEvent, to_sequence
 
 IN_MEMORY = ":memory:"
 _LOCK_PATIENCE_S = 30.0
+_MAX_HEADS = 1_000_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
@@ -59,6 +60,7 @@ class EventLog:
 
     def __init__(self, path: str, about: Mapping[str, str]) -> None:
         self.path = path
+        self._heads: dict[str, SequenceHead] = {}  # of sequences with events that were added
         with self._errors():
             if path != IN_MEMORY:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -106,8 +108,11 @@ class EventLog:
         heads: dict[str, SequenceHead] = {}
         with self._errors():
             for name in sequence_ids:
-                row = self._database.execute(query, (name,)).fetchone()
-                heads[name] = SequenceHead(row[0] + 1, row[1]) if row else SequenceHead()
+                head = self._heads.get(name)
+                if head is None:
+                    row = self._database.execute(query, (name,)).fetchone()
+                    head = SequenceHead(row[0] + 1, row[1]) if row else SequenceHead()
+                heads[name] = head
         return heads
 
     def with_key(self, sequence_id: str, key: str) -> LiveEvent | None:
@@ -142,6 +147,10 @@ class EventLog:
         ]
         with self._errors(), self._transaction():
             self._database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+        if len(self._heads) > _MAX_HEADS:
+            self._heads.clear()  # they are read again
+        for position, event in events:
+            self._heads[event.sequence_id] = SequenceHead(position + 1, event.time)
 
     def read(self, sequence_id: str, *, start: int = 0) -> EventSequence:
         """The events of a sequence from position ``start``; none for an unknown sequence."""
@@ -156,6 +165,7 @@ class EventLog:
     def remove(self, sequence_id: str) -> int:
         """Remove a sequence; returns the number of its events."""
         with self._errors(), self._transaction():
+            self._heads.pop(sequence_id, None)
             query = "DELETE FROM events WHERE sequence = ?"
             return self._database.execute(query, (sequence_id,)).rowcount
 

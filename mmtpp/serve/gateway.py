@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, HTTPException, Query, Response
+import orjson
+from fastapi import FastAPI, HTTPException, Query
 from fastapi import Path as PathPart
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -107,7 +108,8 @@ class Gateway:
             for event in body.events
         ]
         request = AppendRequest(events, body.after, all_or_none=True)
-        outcomes = await self._ask(self._shard(sequence_id).append.remote(request))
+        answer = await self._ask(self._shard(sequence_id).append.remote((request, False)))
+        outcomes = answer["outcomes"]
         rejected = [
             {"index": index, **outcome}
             for index, outcome in enumerate(outcomes)
@@ -127,20 +129,13 @@ class Gateway:
             shard = shard_of(name, len(self._shards)) if isinstance(name, str) else 0
             groups.setdefault(shard, []).append(index)
         calls = [
-            self._ask(
-                self._shards[shard].append.remote(AppendRequest([body.events[i] for i in indices]))
-            )
+            self._append_part(shard, [body.events[index] for index in indices], body.forecast)
             for shard, indices in groups.items()
         ]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
+        answers = await asyncio.gather(*calls)
         outcomes: list[dict[str, Any]] = [{}] * len(body.events)
         for indices, answer in zip(groups.values(), answers, strict=True):
-            if isinstance(answer, HTTPException):  # this shard is away, others have answered
-                unavailable = {"cause": "unavailable", "message": f"{answer.detail}"}
-                answer = [unavailable] * len(indices)
-            elif isinstance(answer, BaseException):
-                raise answer
-            for index, outcome in zip(indices, answer, strict=True):
+            for index, outcome in zip(indices, answer["outcomes"], strict=True):
                 outcomes[index] = outcome
         result: dict[str, Any] = _summary(outcomes)
         result["rejected"] = [
@@ -149,13 +144,23 @@ class Gateway:
             if "cause" in outcome
         ]
         if body.forecast:
-            names = {
-                event["sequence"]: None
-                for event, outcome in zip(body.events, outcomes, strict=True)
-                if "cause" not in outcome
-            }
-            result["forecasts"] = await asyncio.gather(*(self.forecast(name) for name in names))
+            result["forecasts"] = [
+                found.get("forecast", {"sequence_id": name, **found})
+                for answer in answers
+                for name, found in answer["forecasts"].items()
+            ]
         return result
+
+    async def _append_part(
+        self, shard: int, events: Sequence[object], with_forecast: bool
+    ) -> dict[str, Any]:
+        """The answer of one shard; if it is away, its events are rejected and others are not."""
+        call = self._shards[shard].append.remote((AppendRequest(events), with_forecast))
+        try:
+            return await self._ask(call)
+        except HTTPException as error:
+            rejected = {"cause": "unavailable", "message": str(error.detail)}
+            return {"outcomes": [rejected] * len(events), "forecasts": {}}
 
     async def forecast(
         self,
@@ -231,6 +236,14 @@ def _summary(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"accepted": len(accepted) - repeated, "repeated": repeated}
 
 
+class JsonResponse(JSONResponse):
+    """Answers of many numbers, written by ``orjson``."""
+
+    def render(self, content: object) -> bytes:
+        """The content as JSON."""
+        return orjson.dumps(content)
+
+
 def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
     """The FastAPI application with its routes, behind ``Guard``."""
     web = FastAPI(title="mmtpp", description="Forecasts of live sequences of events.")
@@ -241,16 +254,15 @@ def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
     )
 
     @web.post("/v1/sequences/{sequence_id}/events", summary="Append events to a sequence")
-    async def append(sequence_id: Name, body: NewEvents) -> dict[str, Any]:
-        return await gateway.append(sequence_id, body)
+    async def append(sequence_id: Name, body: NewEvents) -> JsonResponse:
+        return JsonResponse(await gateway.append(sequence_id, body))
 
     @web.post("/v1/events", summary="Append events of many sequences")
-    async def append_mixed(body: MixedEvents, response: Response) -> dict[str, Any]:
+    async def append_mixed(body: MixedEvents) -> JsonResponse:
         result = await gateway.append_mixed(body)
-        if result["rejected"]:
-            is_away = any(event["cause"] == "unavailable" for event in result["rejected"])
-            response.status_code = 503 if is_away else 422
-        return result
+        causes = {event["cause"] for event in result["rejected"]}
+        status = 503 if "unavailable" in causes else 422 if causes else 200
+        return JsonResponse(result, status)
 
     @web.get("/v1/sequences/{sequence_id}/forecast", summary="Forecast the next event")
     async def forecast(
@@ -261,16 +273,16 @@ def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
         horizon: Annotated[float, Query(ge=0, description="Length of a future; 0: no limit")] = 0,
         text: Annotated[bool, Query(description="Whether a text is generated")] = False,
         seed: Annotated[int, Query(ge=0, description="Seed of the futures")] = 0,
-    ) -> dict[str, Any]:
+    ) -> JsonResponse:
         gateway.check_futures(futures)
         options = {"futures": futures, "horizon": horizon, "text": text, "seed": seed}
-        return await gateway.forecast(sequence_id, quantiles, waits, options)
+        return JsonResponse(await gateway.forecast(sequence_id, quantiles, waits, options))
 
     @web.get("/v1/sequences/{sequence_id}/events", summary="The newest events of a sequence")
     async def events(
         sequence_id: Name, last: Annotated[int, Query(ge=1, le=MAX_SHOWN_EVENTS)] = 100
-    ) -> dict[str, Any]:
-        return await gateway.events(sequence_id, last)
+    ) -> JsonResponse:
+        return JsonResponse(await gateway.events(sequence_id, last))
 
     @web.delete("/v1/sequences/{sequence_id}", summary="Remove a sequence and its events")
     async def remove(sequence_id: Name) -> dict[str, int]:

@@ -8,7 +8,7 @@ import orjson
 
 from mmtpp.core.errors import MmtppError
 from mmtpp.predict.next_event import Forecast
-from mmtpp.serve.answers import forecast_to_json
+from mmtpp.serve.answers import forecasts_to_json
 from mmtpp.serve.live_events import RejectedEvent
 from mmtpp.serve.live_model import ForecastRequest
 from mmtpp.serve.live_sequences import Accepted, AppendRequest, LiveSequences, Outcome
@@ -69,9 +69,16 @@ class Scorer:
             if isinstance(outcome, Accepted) and not outcome.is_repeated
         ]
         after = dict(zip(added, self._forecast(added), strict=True))
+        forecasts = [found for found in after.values() if isinstance(found, Forecast)]
+        levels = self._live.model.forecaster.config.prediction.quantiles
+        as_json = forecasts_to_json(forecasts, quantiles=levels) if forecasts else []
+        shown = {str(answer["sequence_id"]): answer for answer in as_json}
         answers: dict[int, Answer] = {}
         for line, outcome in zip(readable, outcomes, strict=True):
-            answers[line.number] = self._answer_to(line, outcome, before, after)
+            answer = self._answer_to(line, outcome, before, after)
+            if "position" in answer and answer["sequence"] in shown:
+                answer["forecast"] = shown[str(answer["sequence"])]
+            answers[line.number] = answer
         for line in lines:
             if line.rejected is not None:
                 answers[line.number] = self._rejection(line, line.rejected)
@@ -98,8 +105,6 @@ class Scorer:
         if name in before:
             answer["surprise"] = _surprise(before[name], forecast)
         self._keep(name, forecast)
-        levels = self._live.model.forecaster.config.prediction.quantiles
-        answer["forecast"] = forecast_to_json(forecast, quantiles=levels)
         return answer
 
     def _rejection(self, line: _Line, rejected: RejectedEvent) -> Answer:

@@ -2,25 +2,32 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import serve
-from ray.serve.metrics import Counter, Gauge
+from ray.serve import metrics
 
 from mmtpp.api.forecaster import Forecaster
-from mmtpp.core.errors import MmtppError
 from mmtpp.predict.next_event import Forecast
-from mmtpp.serve.answers import forecast_to_json
+from mmtpp.serve.answers import forecasts_to_json
 from mmtpp.serve.event_log import EventLog
 from mmtpp.serve.live_events import RejectedEvent
 from mmtpp.serve.live_model import ForecastRequest, LiveModel, live_model
-from mmtpp.serve.live_sequences import AppendRequest, LiveSequences, Outcome, description
+from mmtpp.serve.live_sequences import (
+    Accepted,
+    AppendRequest,
+    LiveSequences,
+    Outcome,
+    description,
+)
 from mmtpp.serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 64
+BATCH_WAIT_S = 0.002
 MODEL_ARGUMENTS = ("model_uri", "base_uri", "expert_uri")
 
 
@@ -36,11 +43,11 @@ class Shard:
         self._settings, self._index = settings, index
         self._live: LiveSequences | None = None
         self._model_uri = ""
-        self._events = Counter(
+        self._events = metrics.Counter(
             "mmtpp_serve_events", description="Events by outcome.", tag_keys=("outcome",)
         )
-        self._forecasts = Counter("mmtpp_serve_forecasts", description="Forecasts.")
-        self._states = Gauge(
+        self._forecasts = metrics.Counter("mmtpp_serve_forecasts", description="Forecasts.")
+        self._states = metrics.Gauge(
             "mmtpp_serve_states", description="Figures of states in memory.", tag_keys=("figure",)
         )
 
@@ -68,16 +75,42 @@ class Shard:
         share = -(-self._settings.max_sequences // self._settings.num_shards)
         return live_model(forecaster, max_sequences=share)
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0.002)
-    async def append(self, requests: list[AppendRequest]) -> list[list[dict[str, Any]]]:
-        """Append events; returns the outcome of each event."""
-        outcomes = self._sequences.append(requests)
-        for outcome in (outcome for of_request in outcomes for outcome in of_request):
-            self._events.inc(1, {"outcome": _label(outcome)})
-        self._set_gauges()
-        return [[_as_json(outcome) for outcome in of_request] for of_request in outcomes]
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
+    async def append(self, requests: list[tuple[AppendRequest, bool]]) -> list[dict[str, Any]]:
+        """Append events, and forecast their sequences if asked for.
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=0.002)
+        Args:
+            requests: New events, and whether the sequences of the accepted ones are forecast.
+
+        Returns:
+            For each request ``outcomes`` of its events, and ``forecasts`` by sequence.
+        """
+        outcomes = self._sequences.append([request for request, _ in requests])
+        labels = Counter(_label(outcome) for of_request in outcomes for outcome in of_request)
+        for label, count in labels.items():
+            self._events.inc(count, {"outcome": label})
+        wanted = {
+            outcome.sequence_id: None
+            for of_request, (_, with_forecast) in zip(outcomes, requests, strict=True)
+            for outcome in of_request
+            if with_forecast and isinstance(outcome, Accepted)
+        }
+        asked = [(ForecastRequest(name), [], []) for name in wanted]
+        forecasts = dict(zip(wanted, self._answers(asked) if asked else [], strict=True))
+        self._set_gauges()
+        return [
+            {
+                "outcomes": [_as_json(outcome) for outcome in of_request],
+                "forecasts": {
+                    outcome.sequence_id: forecasts[outcome.sequence_id]
+                    for outcome in of_request
+                    if with_forecast and isinstance(outcome, Accepted)
+                },
+            }
+            for of_request, (_, with_forecast) in zip(outcomes, requests, strict=True)
+        ]
+
+    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
     async def forecast(
         self, requests: list[tuple[ForecastRequest, list[float], list[float]]]
     ) -> list[dict[str, Any]]:
@@ -89,24 +122,29 @@ class Shard:
         Returns:
             ``forecast``, or ``error``, or neither for an unknown sequence.
         """
-        answers = self._sequences.forecast([request for request, _, _ in requests])
-        self._forecasts.inc(len(requests))
-        self._set_gauges()
-        return [
-            self._answer(answer, quantiles, waits)
-            for answer, (_, quantiles, waits) in zip(answers, requests, strict=True)
-        ]
+        return self._answers(requests)
 
-    def _answer(
-        self, answer: Forecast | MmtppError | None, quantiles: list[float], waits: list[float]
-    ) -> dict[str, Any]:
-        if answer is None:
-            return {}
-        if isinstance(answer, MmtppError):
-            return {"error": str(answer)}
-        levels = quantiles or self._sequences.model.forecaster.config.prediction.quantiles
-        forecast = forecast_to_json(answer, quantiles=levels, waits=waits)
-        return {"forecast": {**forecast, "model": self._model_uri}}
+    def _answers(
+        self, requests: Sequence[tuple[ForecastRequest, list[float], list[float]]]
+    ) -> list[dict[str, Any]]:
+        answers = self._sequences.forecast([request for request, _, _ in requests])
+        self._forecasts.inc(max(1, len(requests)))
+        levels = self._sequences.model.forecaster.config.prediction.quantiles
+        groups: dict[tuple[tuple[float, ...], tuple[float, ...]], list[int]] = {}
+        results: list[dict[str, Any]] = [{}] * len(requests)
+        for index, (answer, (_, quantiles, waits)) in enumerate(
+            zip(answers, requests, strict=True)
+        ):
+            if isinstance(answer, Forecast):
+                groups.setdefault((tuple(quantiles) or levels, tuple(waits)), []).append(index)
+            elif answer is not None:
+                results[index] = {"error": str(answer)}
+        for (quantiles, waits), indices in groups.items():
+            forecasts = [f for index in indices if isinstance(f := answers[index], Forecast)]
+            as_json = forecasts_to_json(forecasts, quantiles=quantiles, waits=waits)
+            for index, forecast in zip(indices, as_json, strict=True):
+                results[index] = {"forecast": {**forecast, "model": self._model_uri}}
+        return results
 
     async def events(self, sequence_id: str, last: int) -> list[dict[str, Any]]:
         """The newest events of a sequence."""

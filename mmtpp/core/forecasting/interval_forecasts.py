@@ -174,10 +174,31 @@ class IntervalForecasts:
     def __len__(self) -> int:
         return len(self.zero)
 
-    def at(self, index: int) -> "IntervalForecasts":
-        """One of the distributions."""
-        part = slice(index, index + 1)
-        return replace(self, zero=self.zero[part], mass=self.mass[part], outside=self.outside[part])
+    def split(self) -> list["IntervalForecasts"]:
+        """Each of the distributions."""
+        columns = (self.zero[:, None], self.mass[:, None], self.outside[:, None])
+        return [
+            IntervalForecasts(self.grid, *values, self.is_smooth)
+            for values in zip(*columns, strict=True)
+        ]
+
+    @classmethod
+    def join(cls, parts: Sequence["IntervalForecasts"]) -> "IntervalForecasts":
+        """Distributions on the same grid, one after the other; at least one.
+
+        Raises:
+            ValueError: The distributions have different grids.
+        """
+        first = parts[0]
+        for part in parts:
+            same = part.grid is first.grid or np.array_equal(part.edges, first.edges)
+            if not same or part.is_smooth != first.is_smooth:
+                raise ValueError("the forecasts have different grids")
+        zero, mass, outside = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("zero", "mass", "outside")
+        )
+        return cls(first.grid, zero, mass, outside, first.is_smooth)
 
     def mean(self) -> FloatArray:
         """(B,) expected interval, the point forecast with the least squared error."""
