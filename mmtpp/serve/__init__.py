@@ -4,7 +4,7 @@
 - ``event_log``: the accepted events of all sequences, in one SQLite file
 - ``live_model``, ``expert_states``: a model that forecasts sequences of the log; an expert's states
 - ``live_sequences``: the log and the model together: append, forecast, replace the model
-- ``answers``: forecasts as JSON
+- ``forecast_json``: forecasts as JSON
 - ``score``: lines of events to lines of forecasts, without a server
 - ``app``, ``shard``, ``gateway``, ``guards``: the Ray Serve application
 - ``settings``: arguments of the application

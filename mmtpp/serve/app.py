@@ -11,13 +11,13 @@ ACTOR_CPUS = 0.1
 """CPUs that Serve reserves for a process. Their load is not known before, so it is small: Ray
 starts the application on any machine, and the operating system shares its cores."""
 MAX_QUEUED = 1000
+QUIET = {"enable_access_log": False}  # a line for each request costs more than many requests
 
 
 def build(arguments: ServeSettings) -> Application:
     """The application for its arguments.
 
-    A change of the model alone is a change of the shards' ``user_config``, so ``serve deploy``
-    replaces the model in the running processes.
+    The model is the shards' ``user_config``, which Serve passes on without a new process.
 
     Args:
         arguments: Arguments of ``serve run``, or ``args`` of a configuration file.
@@ -29,6 +29,7 @@ def build(arguments: ServeSettings) -> Application:
         user_config=model,
         num_replicas=1,
         max_ongoing_requests=MAX_QUEUED,
+        logging_config=QUIET,
         health_check_period_s=5,
         ray_actor_options={"num_cpus": ACTOR_CPUS, "num_gpus": settings.gpus_per_shard},
     )
@@ -40,6 +41,7 @@ def build(arguments: ServeSettings) -> Application:
         serve.ingress()(Gateway),
         name="gateway",
         max_ongoing_requests=MAX_QUEUED,
+        logging_config=QUIET,
         autoscaling_config={
             "min_replicas": 1,
             "max_replicas": settings.max_gateways,

@@ -14,6 +14,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
+_DRAINED_BODIES = 8
 OPEN_PATHS = ("/health", "/ready")
 """Paths without a token: machines ask for them."""
 
@@ -56,14 +57,16 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
+            await self._drain(receive)
             await _answer(send, *refusal)
             return
-        read, is_too_large = 0, False
+        read, is_too_large, has_more = 0, False, True
 
         async def receive_some() -> Message:
-            nonlocal read, is_too_large
+            nonlocal read, is_too_large, has_more
             message = await receive()
             read += len(message.get("body", b""))
+            has_more = message.get("more_body", False)
             if read > self._max_bytes:
                 is_too_large = True
                 return {"type": "http.disconnect"}
@@ -77,6 +80,8 @@ class Guard:
             await self._application(scope, receive_some, send_unless_too_large)
         finally:
             if is_too_large:
+                if has_more:
+                    await self._drain(receive)
                 await _answer(send, 413, self._too_large())
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
@@ -84,7 +89,7 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max_bytes:
             return 413, self._too_large()
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS:
             return None
         if self._token:
             sent = headers.get(b"authorization", b"")
@@ -93,6 +98,14 @@ class Guard:
         elif not _is_local(scope.get("client")):
             return 403, "requests from other machines need a token; set token_file"
         return None
+
+    async def _drain(self, receive: Receive) -> None:
+        """Read a refused body, within limits: many clients read no answer before they have sent."""
+        read, has_more = 0, True
+        while has_more and read <= _DRAINED_BODIES * self._max_bytes:
+            message = await receive()
+            read += len(message.get("body", b""))
+            has_more = message.get("more_body", False)
 
     def _too_large(self) -> str:
         return f"the body is larger than {self._max_bytes:,} bytes (max_body_kib)"

@@ -8,7 +8,7 @@ import orjson
 
 from mmtpp.core.errors import MmtppError
 from mmtpp.predict.next_event import Forecast
-from mmtpp.serve.answers import forecasts_to_json
+from mmtpp.serve.forecast_json import forecasts_to_json
 from mmtpp.serve.live_events import RejectedEvent
 from mmtpp.serve.live_model import ForecastRequest
 from mmtpp.serve.live_sequences import Accepted, AppendRequest, LiveSequences, Outcome

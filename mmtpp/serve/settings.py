@@ -15,13 +15,18 @@ class ServeSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model_uri: str = Field(min_length=1)
-    """Folder of the model or adapter: a local path, a remote URI or hf://. Changed alone, the model
-    is replaced while requests are answered."""
+    """Folder of the model or adapter: a local path, a remote URI or hf://. Or a model of MLflow's
+    registry, ``models:/NAME@ALIAS``: when the alias moves to another version, that version replaces
+    the model while requests are answered."""
     base_uri: str = ""
     """Folder of the model that the adapter adapts; empty for the one that it names."""
     expert_uri: str = ""
     """Folder that ``combine`` wrote, whose expert is mixed with the language model; empty for
     none."""
+    tracking_uri: str = ""
+    """Address of the MLflow server of ``models:/``; empty for MLFLOW_TRACKING_URI."""
+    follow_s: PositiveFloat = 30.0
+    """Time between two looks at the registry, in seconds."""
     state_folder: str = ""
     """Folder of the logs of events, on a disk that every machine reaches that may run a shard.
     Empty: events are kept in memory, and lost with the process."""

@@ -4,14 +4,16 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ray import serve
 from ray.serve import metrics
 
 from mmtpp.api.forecaster import Forecaster
+from mmtpp.core.errors import MmtppError
 from mmtpp.predict.next_event import Forecast
-from mmtpp.serve.answers import forecasts_to_json
+from mmtpp.serve.forecast_json import forecasts_to_json
 from mmtpp.serve.event_log import EventLog
 from mmtpp.serve.live_events import RejectedEvent
 from mmtpp.serve.live_model import ForecastRequest, LiveModel, live_model
@@ -23,12 +25,13 @@ from mmtpp.serve.live_sequences import (
     description,
 )
 from mmtpp.serve.settings import ServeSettings
+from mmtpp.track.registered_model import PREFIX, RegisteredModel, find_registered_model
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 64
 BATCH_WAIT_S = 0.002
-MODEL_ARGUMENTS = ("model_uri", "base_uri", "expert_uri")
+MODEL_ARGUMENTS = ("model_uri", "base_uri")
 
 
 class Shard:
@@ -42,7 +45,8 @@ class Shard:
     def __init__(self, settings: ServeSettings, index: int) -> None:
         self._settings, self._index = settings, index
         self._live: LiveSequences | None = None
-        self._model_uri = ""
+        self._model = RegisteredModel("", "", "")
+        self._following: asyncio.Task[None] | None = None
         self._events = metrics.Counter(
             "mmtpp_serve_events", description="Events by outcome.", tag_keys=("outcome",)
         )
@@ -57,20 +61,45 @@ class Shard:
         Args:
             model: The arguments ``MODEL_ARGUMENTS``.
         """
+        if self._following is not None:
+            self._following.cancel()
+        await self._serve(await asyncio.to_thread(self._resolve, model))
+        if model["model_uri"].startswith(PREFIX):
+            self._following = asyncio.create_task(self._follow(model))
+
+    async def _follow(self, model: Mapping[str, str]) -> None:
+        """Forecast with another version when the registry names one."""
+        while True:
+            await asyncio.sleep(self._settings.follow_s)
+            try:
+                found = await asyncio.to_thread(self._resolve, model)
+                if found != self._model:
+                    await self._serve(found)
+            except MmtppError as error:  # the present model still answers
+                logger.error("shard %d keeps %s: %s", self._index, self._model.uri, error)
+
+    def _resolve(self, model: Mapping[str, str]) -> RegisteredModel:
+        uri, base = model["model_uri"], model["base_uri"]
+        if not uri.startswith(PREFIX):
+            return RegisteredModel(uri, uri, base)
+        found = find_registered_model(uri, tracking_uri=self._settings.tracking_uri)
+        return replace(found, base=base or found.base)
+
+    async def _serve(self, model: RegisteredModel) -> None:
         loaded = await asyncio.to_thread(self._load, model)
         if self._live is None:
             trained_tasks = loaded.forecaster.trained_tasks
             path = self._settings.log_path(self._index)
-            log = EventLog(path, description(trained_tasks))
+            log = await asyncio.to_thread(EventLog, path, description(trained_tasks))
             self._live = LiveSequences(log, loaded, max_text=self._settings.max_text)
         else:
             self._live.replace_model(loaded)
-        self._model_uri = model["model_uri"]
-        logger.info("shard %d forecasts with %s", self._index, self._model_uri)
+        self._model = model
+        logger.info("shard %d forecasts with %s", self._index, model.uri)
 
-    def _load(self, model: Mapping[str, str]) -> LiveModel:
+    def _load(self, model: RegisteredModel) -> LiveModel:
         forecaster = Forecaster.from_pretrained(
-            model["model_uri"], base=model["base_uri"], expert=model["expert_uri"]
+            model.path, base=model.base, expert=self._settings.expert_uri
         )
         share = -(-self._settings.max_sequences // self._settings.num_shards)
         return live_model(forecaster, max_sequences=share)
@@ -143,7 +172,7 @@ class Shard:
             forecasts = [f for index in indices if isinstance(f := answers[index], Forecast)]
             as_json = forecasts_to_json(forecasts, quantiles=quantiles, waits=waits)
             for index, forecast in zip(indices, as_json, strict=True):
-                results[index] = {"forecast": {**forecast, "model": self._model_uri}}
+                results[index] = {"forecast": {**forecast, "model": self._model.uri}}
         return results
 
     async def events(self, sequence_id: str, last: int) -> list[dict[str, Any]]:
@@ -162,7 +191,7 @@ class Shard:
 
     async def ready(self) -> str:
         """The URI of the model with which the shard forecasts."""
-        return self._model_uri
+        return self._model.uri
 
     def check_health(self) -> None:
         """Serve replaces a shard whose log cannot be read."""

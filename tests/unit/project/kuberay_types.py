@@ -105,3 +105,23 @@ class RayJob(Strict):
     kind: Literal["RayJob"]
     metadata: Metadata
     spec: RayJobSpec
+
+
+class UpgradeStrategy(Strict):
+    type: Literal["NewCluster", "NewClusterWithIncrementalUpgrade", "None"]
+
+
+class RayServiceSpec(Strict):
+    rayClusterConfig: RayClusterSpec
+    serveConfigV2: str
+    upgradeStrategy: UpgradeStrategy | None = None
+    serviceUnhealthySecondThreshold: int = 900
+    deploymentUnhealthySecondThreshold: int = 300
+    excludeHeadPodFromServeSvc: bool = False
+
+
+class RayService(Strict):
+    apiVersion: Literal["ray.io/v1"]
+    kind: Literal["RayService"]
+    metadata: Metadata
+    spec: RayServiceSpec

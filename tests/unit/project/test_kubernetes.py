@@ -1,5 +1,6 @@
 """The Kubernetes manifests and the image: valid, closed, and with the pinned versions."""
 
+import importlib
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -8,9 +9,12 @@ import kubernetes_validate
 import pytest
 import yaml
 from pydantic import ValidationError
+from ray.serve.schema import ServeDeploySchema
 
 from mmtpp.config.load import load_config
-from tests.unit.project.kuberay_types import RayCluster, RayJob
+from mmtpp.serve.app import build
+from mmtpp.serve.settings import ServeSettings
+from tests.unit.project.kuberay_types import RayCluster, RayJob, RayService
 
 CLUSTER = Path(__file__).parents[3] / "cluster"
 KUBERNETES = "1.33.0"  # clouds offer the newest version late
@@ -156,3 +160,44 @@ def test_the_image_has_the_pinned_ray_and_the_files_of_the_jobs(cluster):
     assert all((CLUSTER.parent / name).exists() for name in copied)
     assert "--constraint constraints.txt" in docker
     assert re.findall(r"^USER (.*)$", docker, re.MULTILINE)[-1] == "1000"  # a numeric id, not root
+
+
+def test_the_service_keeps_its_events_on_a_volume():
+    text = (CLUSTER / "kuberay" / "rayservice.yaml").read_text()
+    claim, manifest = yaml.safe_load_all(text)
+    kubernetes_validate.validate(claim, KUBERNETES, strict=True)
+    service = RayService.model_validate(manifest).spec
+    assert service.upgradeStrategy
+    assert service.upgradeStrategy.type == "None"  # YAML reads the word as a text
+    cluster = service.rayClusterConfig
+    assert cluster.headGroupSpec.rayStartParams["num-cpus"] == "0"
+    [group] = cluster.workerGroupSpecs
+    assert (group.minReplicas, group.replicas, group.maxReplicas) == (1, 1, 1)
+    for name, template in (("head", cluster.headGroupSpec.template), ("live", group.template)):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, **template}
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+    [container] = group.template["spec"]["containers"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in group.template["spec"]["volumes"]}
+    state = volumes[mounts["/state"]]["persistentVolumeClaim"]["claimName"]
+    assert state == claim["metadata"]["name"]
+    settings = _serve_settings(yaml.safe_load(service.serveConfigV2))
+    assert settings.state_folder in mounts
+    assert Path(settings.token_file).parent.as_posix() in mounts
+
+
+def _serve_settings(config: dict) -> ServeSettings:
+    """The arguments of the application of a Serve configuration, after Serve's own checks."""
+    [application] = ServeDeploySchema.model_validate(config).applications
+    module, _, function = application.import_path.partition(":")
+    assert getattr(importlib.import_module(module), function) is build
+    return ServeSettings.model_validate(application.args)
+
+
+def test_the_serve_configuration_listens_on_loopback():
+    config = yaml.safe_load((CLUSTER / "serve.yaml").read_text())
+    assert config["http_options"]["host"] == "127.0.0.1"
+    settings = _serve_settings(config)
+    assert settings.num_shards == len({settings.log_path(index) for index in range(2)})
+    with pytest.raises(ValidationError, match="shards"):
+        ServeSettings.model_validate({"model_uri": "m", "shards": 2})

@@ -95,6 +95,17 @@ INTERNAL = {
         "predict",
         "",
     },
+    "serve": {
+        "core",
+        "config",
+        "track",
+        "model.folders",
+        "model.tokens",
+        "expert",
+        "data",
+        "predict",
+        "api",
+    },
     "doctor": {"core", "storage", "track"},
     "exchange": {"core", "storage", "data", "model.folders.card", "model.processor"},
     "sweep": {
@@ -121,6 +132,8 @@ INTERNAL = {
         "train",
         "evaluate",
         "predict",
+        "api",
+        "serve",
     },
 }
 THIRD_PARTY = {
@@ -183,6 +196,7 @@ THIRD_PARTY = {
     "pages": {"jinja2", "markupsafe", "matplotlib"},
     "inspect": {"numpy", "matplotlib"},
     "api": {"numpy", "pyarrow", "torch", "mlflow", "pandas"},
+    "serve": {"numpy", "fastapi", "orjson", "pydantic", "ray"},
     "doctor": {"torch", "packaging"},
     "exchange": {"pyarrow", "gguf", "tokenizers", "torch", "transformers"},
     "sweep": {
@@ -193,7 +207,7 @@ THIRD_PARTY = {
         "scipy",
         "tomli_w",
     },
-    "cli": set(),
+    "cli": {"orjson"},
 }
 # Inside a package: the modules and folders that a folder may import. Folders without an entry
 # import none. Modules next to the folders use them, except for those that are named here.
