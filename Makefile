@@ -12,7 +12,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-sweep bench-cluster bench-optimizers ablation scaling quality pretrained docs pictures gpu-check scale-3b up down ui clean
+.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-serve bench-sweep bench-cluster bench-optimizers ablation scaling quality pretrained docs pictures gpu-check scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -98,6 +98,9 @@ bench-train: setup ## steps against bare PyTorch, packing, checkpoints and resta
 
 bench-forecast: setup ## every target in one pass against a pass for each (a minute) [data]
 	$(BIN)/python -m benchmarks.forecast
+
+bench-serve: setup ## live forecasts under load, and while processes are killed (35 minutes; SECONDS=60 for a short one) [data]
+	$(BIN)/python -m benchmarks.serving $(if $(SECONDS),--chaos-seconds $(SECONDS))
 
 bench-sweep: setup ## time of Ray Tune compared with the trainings it starts (a quarter of an hour) [data]
 	$(BIN)/python -m benchmarks.sweeps.overhead

@@ -3,7 +3,7 @@
 Axes: N sequences, P columns of the memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,49 +47,59 @@ class SequenceState:
             before: State after the events before; None if the first event begins the sequence.
         """
         rows, memory = memory_rows(settings, past, before.memory if before is not None else None)
-        return cls._at_last(past, rows[-1], memory)
-
-    @classmethod
-    def _at_last(
-        cls, past: PastEvents, row: NDArray[np.float32], memory: MemoryState
-    ) -> "SequenceState":
-        last = len(past) - 1
-        images = past.images
-        return cls(
-            memory,
-            row.copy(),  # not a view of all rows
-            int(past.types[last]),
-            words_of(past, np.array([last])).numpy()[0],
-            images.take(slice(last, None)).values[0] if images is not None else None,
-        )
+        return cls._after_each(past.slice(len(past) - 1, len(past)), rows[-1:], [memory])[0]
 
     @classmethod
     def advance(
         cls,
         settings: MemorySettings,
         states: Sequence["SequenceState | None"],
-        pasts: Sequence[PastEvents],
+        past: PastEvents,
+        sizes: Sequence[int],
     ) -> list["SequenceState"]:
         """The states of N sequences after new events; single events are computed at once.
 
         Args:
             settings: Settings of the expert's memory.
             states: N states before the events; None for a sequence that begins.
-            pasts: The new events of each sequence, at least one each.
+            past: The new events, one sequence after the other.
+            sizes: Number of new events of each sequence, above 0.
         """
-        pairs = list(zip(states, pasts, strict=True))
-        single = [
-            i for i, (state, past) in enumerate(pairs) if state is not None and len(past) == 1
-        ]
-        advanced: dict[int, SequenceState] = {}
-        if len(single) > 1:
-            before = MemoryState.join([s.memory for i in single if (s := states[i]) is not None])
-            rows, after = next_rows(settings, before, PastEvents.join(pasts[i] for i in single))
-            for i, row, memory in zip(single, rows, after.split(), strict=True):
-                advanced[i] = cls._at_last(pasts[i], row, memory)
+        ends = np.cumsum(sizes)
+        parts = list(zip(states, ends - np.asarray(sizes), ends, strict=True))
+        before = [s for s, start, end in parts if s is not None and end - start == 1]
+        if len(before) == len(parts):
+            return cls._after_single(settings, before, past)
+        pasts = [past.slice(start, end) for _, start, end in parts]
+        advanced: Iterator[SequenceState] = iter(())
+        if before:
+            single = [p for p, (s, *_) in zip(pasts, parts, strict=True) if s and len(p) == 1]
+            advanced = iter(cls._after_single(settings, before, PastEvents.join(single)))
         return [
-            advanced[i] if i in advanced else cls.after(settings, past, state)
-            for i, (state, past) in enumerate(pairs)
+            next(advanced) if state and len(new) == 1 else cls.after(settings, new, state)
+            for new, (state, *_) in zip(pasts, parts, strict=True)
+        ]
+
+    @classmethod
+    def _after_single(
+        cls, settings: MemorySettings, before: Sequence["SequenceState"], past: PastEvents
+    ) -> list["SequenceState"]:
+        """The states of N sequences after one more event of each."""
+        joined = MemoryState.join([state.memory for state in before])
+        rows, memory = next_rows(settings, joined, past)
+        return cls._after_each(past, rows, memory.split())
+
+    @classmethod
+    def _after_each(
+        cls, past: PastEvents, rows: NDArray[np.float32], memories: Sequence[MemoryState]
+    ) -> list["SequenceState"]:
+        """The states of N sequences from their last events, rows and memories."""
+        words = words_of(past, np.arange(len(past))).numpy()
+        images = past.images.values if past.images is not None else [None] * len(past)
+        columns = zip(memories, rows, past.types.tolist(), words, images, strict=True)
+        return [
+            cls(memory, row.copy(), code, words.copy(), image)  # not views of all sequences
+            for memory, row, code, words, image in columns
         ]
 
 

@@ -57,16 +57,20 @@ class ExpertStates:
                 state is missing is left out unless it begins; its state is computed when it is
                 needed.
         """
-        events = {
-            name: new
-            for name, (num_before, new) in added.items()
-            if num_before == 0 or name in self._states
-        }
-        pasts = self._pasts(list(events.values()), [not added[name][0] for name in events])
-        before = [self._states.get(name) if added[name][0] else None for name in events]
-        states = SequenceState.advance(self._expert.memory, before, pasts)
-        for name, state in zip(events, states, strict=True):
-            self._keep(name, state)
+        sequences: list[EventSequence] = []
+        before: list[SequenceState | None] = []
+        for name, (num_before, new) in added.items():
+            state = self._states.get(name)
+            if state is not None or not num_before:
+                sequences.append(new)
+                before.append(state if num_before else None)
+        if not sequences:
+            return
+        past = self._past(sequences, [state is None for state in before])
+        sizes = [len(sequence) for sequence in sequences]
+        states = SequenceState.advance(self._expert.memory, before, past, sizes)
+        for sequence, state in zip(sequences, states, strict=True):
+            self._keep(sequence.sequence_id, state)
 
     def get(
         self, sequence_ids: Sequence[str], read: Callable[[str], EventSequence]
@@ -81,7 +85,7 @@ class ExpertStates:
         for name in sequence_ids:
             state = self._states.get(name)
             if state is None:
-                [past] = self._pasts([read(name)], [True])
+                past = self._past([read(name)], [True])
                 state = SequenceState.after(self._expert.memory, past)
                 self.num_computed += 1
             self._keep(name, state)
@@ -99,18 +103,25 @@ class ExpertStates:
             self._states.popitem(last=False)
             self.num_dropped += 1
 
-    def _pasts(self, sequences: Sequence[EventSequence], begin: Sequence[bool]) -> list[PastEvents]:
-        """The events as the expert reads them, and whether each sequence begins with them."""
-        texts = self._expert.texts
-        pasts: list[PastEvents] = []
-        tokenised = tokenise_sequences(sequences, self._vocabulary)
-        for sequence, events, begins in zip(sequences, tokenised, begin, strict=True):
-            past = past_events(
-                sequence.times, events, self._type_codes, texts, where=sequence.sequence_id
-            )
-            if self._expert.reads_images:  # live events have none
-                index = np.full(len(past), NO_IMAGE, dtype=np.int32)
-                no_images = EventImages(np.zeros((0, IMAGE_VALUES), dtype=np.uint8), index)
-                past = replace(past, images=no_images)
-            pasts.append(past if begins else past.continued())
-        return pasts
+    def _past(self, sequences: Sequence[EventSequence], begins: Sequence[bool]) -> PastEvents:
+        """The events of sequences as the expert reads them, one sequence after the other.
+
+        Args:
+            sequences: At least one sequence.
+            begins: Whether each sequence begins with its first event.
+        """
+        types = np.concatenate([sequence.types for sequence in sequences])
+        texts = tuple(text for sequence in sequences for text in sequence.texts)
+        # one call for all texts; the expert takes no times from the tokenised events
+        joined = EventSequence("live", np.zeros(len(types)), types, texts, (None,) * len(types))
+        [events] = tokenise_sequences([joined], self._vocabulary)
+        times = np.concatenate([sequence.times for sequence in sequences])
+        past = past_events(times, events, self._type_codes, self._expert.texts, where="live")
+        is_first = np.zeros(len(past), dtype=np.bool_)
+        starts = np.cumsum([0, *(len(sequence) for sequence in sequences[:-1])])
+        is_first[starts] = begins
+        if not self._expert.reads_images:
+            return replace(past, is_first=is_first)
+        index = np.full(len(past), NO_IMAGE, dtype=np.int32)  # live events have no images
+        images = EventImages(np.zeros((0, IMAGE_VALUES), dtype=np.uint8), index)
+        return replace(past, is_first=is_first, images=images)

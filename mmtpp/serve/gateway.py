@@ -246,7 +246,12 @@ class JsonResponse(JSONResponse):
 
 def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
     """The FastAPI application with its routes, behind ``Guard``."""
-    web = FastAPI(title="mmtpp", description="Forecasts of live sequences of events.")
+    web = FastAPI(
+        title="mmtpp",
+        description="Forecasts of live sequences of events.",
+        docs_url=None,  # these pages load programs from other servers
+        redoc_url=None,
+    )
     web.add_middleware(
         Guard,  # pyright: ignore[reportArgumentType] # a class that Starlette calls with the rest
         token=read_token(settings.token_file),

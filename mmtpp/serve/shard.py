@@ -13,8 +13,8 @@ from ray.serve import metrics
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.core.errors import MmtppError
 from mmtpp.predict.next_event import Forecast
-from mmtpp.serve.forecast_json import forecasts_to_json
 from mmtpp.serve.event_log import EventLog
+from mmtpp.serve.forecast_json import forecasts_to_json
 from mmtpp.serve.live_events import RejectedEvent
 from mmtpp.serve.live_model import ForecastRequest, LiveModel, live_model
 from mmtpp.serve.live_sequences import (

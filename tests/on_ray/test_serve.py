@@ -171,9 +171,16 @@ def test_metrics_count_events_by_outcome(service: Service):
     pytest.fail("the metrics have no mmtpp_serve_events")
 
 
+def _actors() -> list[Any]:
+    address = ray.get_runtime_context().gcs_address
+    return list_actors(address, filters=[("state", "=", "ALIVE")], limit=1000)
+
+
 def _kill_one(kind: str) -> None:
     """Kill the process of a shard or a gateway."""
-    actors: list[Any] = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
+    actors: list[Any] = list_actors(
+        ray.get_runtime_context().gcs_address, filters=[("state", "=", "ALIVE")], limit=1000
+    )
     pids = [
         actor.pid
         for actor in actors
@@ -292,7 +299,9 @@ def _register(client: MlflowClient, name: str, path: str, scratch: Path) -> None
 
 
 def _pids(application: str) -> set[int]:
-    actors: list[Any] = list_actors(filters=[("state", "=", "ALIVE")], limit=1000)
+    actors: list[Any] = list_actors(
+        ray.get_runtime_context().gcs_address, filters=[("state", "=", "ALIVE")], limit=1000
+    )
     return {actor.pid for actor in actors if f"{application}#shard-" in (actor.name or "")}
 
 

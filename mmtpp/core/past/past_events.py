@@ -4,7 +4,7 @@ Axes: E events.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,10 +68,6 @@ class PastEvents:
     ) -> "PastEvents":
         """One whole sequence."""
         return cls(times, types, text_lengths, np.arange(len(times)) == 0, words)
-
-    def continued(self) -> "PastEvents":
-        """The same events as the continuation of a sequence that began earlier."""
-        return replace(self, is_first=np.zeros(len(self), dtype=np.bool_))
 
     def slice(self, start: int, end: int) -> "PastEvents":
         """The events from ``start`` to before ``end``."""

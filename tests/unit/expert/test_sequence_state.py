@@ -41,7 +41,11 @@ def test_sequences_that_continue_together_equal_each_one_alone(memory: MemorySet
         steps = rng.choice([0, 1, 1, 1, 4], 5)
         moved = [i for i in range(5) if steps[i] and read[i] < 30]
         parts = [pasts[i].slice(read[i], read[i] + steps[i]) for i in moved]
-        advanced = SequenceState.advance(memory, [states[i] for i in moved], parts)
+        if not moved:
+            continue
+        advanced = SequenceState.advance(
+            memory, [states[i] for i in moved], PastEvents.join(parts), list(map(len, parts))
+        )
         for i, part, state in zip(moved, parts, advanced, strict=True):
             states[i] = state
             read[i] += len(part)
@@ -52,6 +56,6 @@ def test_a_state_does_not_change_when_its_sequence_continues(memory: MemorySetti
     past = _events(0, 3)
     first = SequenceState.after(memory, past.slice(0, 2))
     row, counts = first.row.copy(), first.memory.counts.copy()
-    SequenceState.advance(memory, [first, first], [past.slice(2, 3)] * 2)
+    SequenceState.advance(memory, [first] * 2, PastEvents.join([past.slice(2, 3)] * 2), [1, 1])
     np.testing.assert_array_equal(first.row, row)
     np.testing.assert_array_equal(first.memory.counts, counts)
