@@ -12,10 +12,11 @@ from fastapi import FastAPI, HTTPException, Query
 from fastapi import Path as PathPart
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from mmtpp.core.errors import MmtppError
 from mmtpp.serve.guards import Guard, read_token
 from mmtpp.serve.live_events import MAX_NAME
 from mmtpp.serve.live_model import ForecastRequest
@@ -42,6 +43,11 @@ Waits = Annotated[
         description="Times after the last event at which survival and hazard are given",
     ),
 ]
+
+Horizon = Annotated[
+    float, Query(ge=0, allow_inf_nan=False, description="Length of a future; 0: no limit")
+]
+Seed = Annotated[int, Query(ge=0, lt=2**63, description="Seed of the futures")]
 
 
 class _Body(BaseModel):
@@ -81,7 +87,7 @@ class MixedEvents(_Body):
 
 def shard_of(sequence_id: str, num_shards: int) -> int:
     """The shard of a sequence, the same in every process."""
-    digest = hashlib.blake2b(sequence_id.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(sequence_id.encode(errors="replace"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % num_shards
 
 
@@ -216,18 +222,24 @@ class Gateway:
         """The answer of a shard.
 
         Raises:
-            HTTPException: The shard is away, or does not answer in time: 503.
+            HTTPException: The shard is away, cannot write, or does not answer in time: 503.
         """
         try:
             return await asyncio.wait_for(call, self._settings.timeout_s)
+        except MmtppError as error:  # such as a full disk
+            logger.error("a shard refused a request: %s", error)
+            raise _unavailable(error.problem) from error
+        except RayTaskError:
+            raise  # a fault of the program: 500
         except (RayError, RayServeException, TimeoutError) as error:
             logger.warning("a shard did not answer: %s", error)
-            raise HTTPException(
-                503,
-                f"the process of this sequence does not answer ({type(error).__name__}); "
-                "send the request again",
-                {"Retry-After": str(RETRY_AFTER_S)},
-            ) from error
+            name = type(error).__name__
+            raise _unavailable(f"the process of this sequence does not answer ({name})") from error
+
+
+def _unavailable(problem: str) -> HTTPException:
+    headers = {"Retry-After": str(RETRY_AFTER_S)}
+    return HTTPException(503, f"{problem}; send the request again", headers)
 
 
 def _summary(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -275,9 +287,9 @@ def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
         quantiles: Levels = [],  # noqa: B006 # FastAPI copies it
         waits: Waits = [],  # noqa: B006
         futures: Annotated[int, Query(ge=0, description="Number of sampled futures")] = 0,
-        horizon: Annotated[float, Query(ge=0, description="Length of a future; 0: no limit")] = 0,
+        horizon: Horizon = 0,
         text: Annotated[bool, Query(description="Whether a text is generated")] = False,
-        seed: Annotated[int, Query(ge=0, description="Seed of the futures")] = 0,
+        seed: Seed = 0,
     ) -> JsonResponse:
         gateway.check_futures(futures)
         options = {"futures": futures, "horizon": horizon, "text": text, "seed": seed}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mmtpp.core.errors import ConfigError
 
@@ -97,6 +98,8 @@ class Guard:
                 return 401, "send the token: Authorization: Bearer TOKEN"
         elif not _is_local(scope.get("client")):
             return 403, "requests from other machines need a token; set token_file"
+        elif not _names_this_machine(headers):
+            return 403, "requests of pages of other hosts need a token; set token_file"
         return None
 
     async def _drain(self, receive: Receive) -> None:
@@ -116,6 +119,21 @@ def _is_local(client: Any) -> bool:
         return ipaddress.ip_address(client[0]).is_loopback
     except (TypeError, ValueError, IndexError):
         return False
+
+
+def _names_this_machine(headers: dict[bytes, bytes]) -> bool:
+    """Whether the addressed host, and the page that sends the request, are of this machine.
+
+    A page of another host that the user's browser shows could otherwise reach the service.
+    """
+    addresses = [b"//" + headers.get(b"host", b"localhost")]
+    if b"origin" in headers:
+        addresses.append(headers[b"origin"])
+    try:
+        hosts = [urlsplit(address.decode("latin-1")).hostname for address in addresses]
+    except ValueError:
+        return False
+    return all(host == "localhost" or _is_local((host,)) for host in hosts)
 
 
 async def _answer(send: Send, status: int, message: str) -> None:

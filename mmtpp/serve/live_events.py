@@ -99,6 +99,10 @@ class EventReader:
             )
         if text is not None and not isinstance(text, str):
             return RejectedEvent("bad_text", f"text is {_shown(text)}; a text is a string")
+        if not all(map(_is_unicode, (sequence_id, key or "", text or ""))):
+            return RejectedEvent(
+                "bad_text", "a text, name or key has half of a surrogate pair: no valid Unicode"
+            )
         if text is not None and len(text) > self._max_text:
             return RejectedEvent(
                 "long_text", f"text has {len(text):,} characters; max_text = {self._max_text:,}"
@@ -146,6 +150,11 @@ def to_sequence(sequence_id: str, events: Sequence[LiveEvent]) -> EventSequence:
         tuple(event.text for event in events),
         (None,) * len(events),
     )
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: JSON's escapes may name halves of surrogate pairs."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _shown(value: object) -> str:

@@ -6,7 +6,7 @@ that was accepted before, or rejected for a cause that is named and counted.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmtpp.core.errors import MmtppError
@@ -122,7 +122,7 @@ class LiveSequences:
         ]
         if pending.events:
             self.log.append(pending.events)
-            self.model.advance(_added(pending.events, before))
+            self._advance(_added(pending.events, before))
         for outcome in (outcome for of_request in outcomes for outcome in of_request):
             self.counts[_name(outcome)] += 1
         return outcomes
@@ -152,6 +152,15 @@ class LiveSequences:
         """Remove a sequence; returns the number of its events."""
         self.model.remove(sequence_id)
         return self.log.remove(sequence_id)
+
+    def _advance(self, added: Mapping[str, tuple[int, EventSequence]]) -> None:
+        """Pass events of the log on to the model; what fails is read again from the log."""
+        try:
+            self.model.advance(added)
+        except BaseException:
+            for name in added:
+                self.model.remove(name)
+            raise
 
     def _place(
         self,

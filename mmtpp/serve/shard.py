@@ -157,7 +157,7 @@ class Shard:
         self, requests: Sequence[tuple[ForecastRequest, list[float], list[float]]]
     ) -> list[dict[str, Any]]:
         answers = self._sequences.forecast([request for request, _, _ in requests])
-        self._forecasts.inc(max(1, len(requests)))
+        self._forecasts.inc(len(requests))
         levels = self._sequences.model.forecaster.config.prediction.quantiles
         groups: dict[tuple[tuple[float, ...], tuple[float, ...]], list[int]] = {}
         results: list[dict[str, Any]] = [{}] * len(requests)
@@ -194,9 +194,11 @@ class Shard:
         return self._model.uri
 
     def check_health(self) -> None:
-        """Serve replaces a shard whose log cannot be read."""
+        """Serve replaces a shard that cannot read its log or no longer follows the registry."""
         if self._live is not None:
             self._live.log.heads([""])
+        if self._following is not None and self._following.done():
+            self._following.result()  # raises the error that ended it
 
     @property
     def _sequences(self) -> LiveSequences:

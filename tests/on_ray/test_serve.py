@@ -128,6 +128,7 @@ def test_requests_that_cannot_be_answered(service: Service):
         (f"/v1/sequences/{name}/forecast?quantiles=1.5", None, 422, "less than 1"),
         (f"/v1/sequences/{name}/forecast?waits=-1", None, 422, "greater than or equal to 0"),
         (f"/v1/sequences/{name}/forecast?futures=201", None, 422, "max_futures = 200"),
+        (f"/v1/sequences/{name}/events", {"events": [{**event, "text": "\ud800"}]}, 422, "pair"),
         ("/v1/nothing", None, 404, "Not Found"),
     ]
     for path, body, expected, message in cases:

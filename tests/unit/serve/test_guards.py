@@ -59,6 +59,20 @@ def test_without_a_token_only_this_machine_is_answered():
     assert _ask(guard, client=("10.0.0.7", 5), path="/ready")[0] == 200
 
 
+def test_pages_of_other_hosts_are_refused():
+    """Without a token: through the browser of a user, or a name that they gave this machine."""
+    guard = Guard(_count, token="", max_bytes=10)
+    for name, value in ((b"host", b"localhost:8000"), (b"host", b"[::1]:8000"),
+                        (b"origin", b"http://127.0.0.1:8000")):  # fmt: skip
+        assert _ask(guard, headers=[(name, value)])[0] == 200
+    for name, value in ((b"host", b"evil.example:8000"), (b"origin", b"https://evil.example"),
+                        (b"origin", b"null"), (b"host", b"[::1"), (b"host", b"")):  # fmt: skip
+        assert _ask(guard, headers=[(name, value)])[0] == 403
+    guard = Guard(_count, token="secret", max_bytes=10)
+    headers = [(b"authorization", b"Bearer secret"), (b"host", b"live.example")]
+    assert _ask(guard, headers=headers)[0] == 200
+
+
 @pytest.mark.parametrize(
     "headers",
     [[], [(b"authorization", b"Bearer wrong")], [(b"authorization", b"secret")],

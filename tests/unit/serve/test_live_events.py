@@ -41,6 +41,8 @@ def test_names_codes_and_dates_are_read(reader: EventReader):
         ({"type": "unseen"}, "unknown_type", "did not occur in the model's training events"),
         ({"type": [1]}, "unreadable_type", "[1]"),
         ({"text": 5}, "bad_text", "a text is a string"),
+        ({"text": "\ud800"}, "bad_text", "surrogate"),
+        ({"sequence": "\udfff"}, "bad_text", "surrogate"),
         ({"text": "longer"}, "long_text", "max_text = 5"),
         ({"key": ""}, "bad_key", "1 to 200 characters"),
         ({"key": 5}, "bad_key", "key is 5"),

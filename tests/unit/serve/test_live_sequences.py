@@ -184,6 +184,22 @@ def test_a_failed_write_changes_nothing(
     _check_same(live.forecast([ForecastRequest("s")])[0], _expected(forecaster, events))
 
 
+def test_an_error_after_the_write_leaves_no_old_state(
+    live: LiveSequences, forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch
+):
+    events = _events("s", 4, 0)
+    live.append([AppendRequest(events[:3])])
+
+    def fail(added) -> None:
+        raise RuntimeError("fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live.model, "advance", fail)
+        with pytest.raises(RuntimeError, match="fault"):
+            live.append([AppendRequest(events[3:])])
+    _check_same(live.forecast([ForecastRequest("s")])[0], _expected(forecaster, events))
+
+
 def test_requests_without_an_answer(live: LiveSequences):
     live.append([AppendRequest(_events("s", 2, 0))])
     unknown, text, known = live.forecast(
