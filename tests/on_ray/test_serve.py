@@ -22,7 +22,12 @@ from ray.util.state import list_actors
 
 from cluster.ports import free_ports
 from mmtpp.api.forecaster import Forecaster
+from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.app import build
+from mmtpp.serve.event_log import IN_MEMORY, EventLog
+from mmtpp.serve.forecast_json import forecasts_to_json
+from mmtpp.serve.live_model import ForecastRequest, live_model
+from mmtpp.serve.live_sequences import AppendRequest, LiveSequences, description
 from mmtpp.serve.settings import ServeSettings
 from mmtpp.track.logged_model import save_forecaster
 
@@ -304,6 +309,29 @@ def _pids(application: str) -> set[int]:
         ray.get_runtime_context().gcs_address, filters=[("state", "=", "ALIVE")], limit=1000
     )
     return {actor.pid for actor in actors if f"{application}#shard-" in (actor.name or "")}
+
+
+def test_a_language_model_forecasts_the_events_of_the_log(adapted):
+    """Without Serve, whose parts do not differ: an adapter with its base, and with text."""
+    forecaster = Forecaster.from_pretrained(adapted["adapter_uri"])
+    log = EventLog(IN_MEMORY, description(forecaster.trained_tasks))
+    live = LiveSequences(log, live_model(forecaster, max_sequences=1), max_text=100)
+    names = forecaster.type_names
+    raw = [
+        {"sequence": "s", "time": 5.0 * place, "type": names[place % 2], "text": "at noon"}
+        for place in range(6)
+    ]
+    live.append([AppendRequest(raw)])
+    options = {"futures": 2, "horizon": 50.0, "text": True, "seed": 3}
+    [answer] = live.forecast([ForecastRequest("s", **options)])
+    columns = ([event[key] for event in raw] for key in ("time", "type", "text"))
+    times, types, texts = columns
+    sequence = forecaster.sequence(times, types, texts=texts, sequence_id="s")
+    expected = forecaster.forecast(sequence, **options)
+    assert isinstance(answer, Forecast)
+    found, right = forecasts_to_json([answer, expected], quantiles=LEVELS)
+    assert found == right
+    assert isinstance(found["text"], str)
 
 
 def test_a_token_opens_the_service(service: Service, tmp_path: Path):
