@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import mlflow
+from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
@@ -57,7 +57,7 @@ def find_registered_model(address: str, *, tracking_uri: str) -> RegisteredModel
         )
         source = client.get_model_version_download_uri(name, version)
         with TemporaryDirectory() as scratch:
-            folder = mlflow.artifacts.download_artifacts(
+            folder = download_artifacts(
                 artifact_uri=f"{source}/MLmodel",
                 dst_path=scratch,
                 tracking_uri=tracking_uri or None,
