@@ -188,17 +188,30 @@ class Clients:
             due += period
 
 
+def cpu_seconds() -> dict[str, float]:
+    """CPU seconds so far of the processes of the service, by kind, and of this one."""
+    kinds = {"shard": "shard-", "gateway": ":gateway", "proxy": "ProxyActor"}
+    seconds = dict.fromkeys([*kinds, "clients"], 0.0)
+    for process in psutil.process_iter(["name", "cmdline", "cpu_times"]):
+        command = " ".join(process.info["cmdline"] or [])
+        for kind, part in kinds.items():
+            if command.startswith("ray::") and part in command and process.info["cpu_times"]:
+                seconds[kind] += sum(process.info["cpu_times"][:2])
+    seconds["clients"] = sum(psutil.Process().cpu_times()[:2])
+    return seconds
+
+
 @dataclass
 class Chaos:
     """What happened while processes were killed.
 
     Attributes:
-        sent: Number of accepted events by sequence.
+        sent: Accepted events by sequence.
         answers: Number of answers by status; 0 for a broken connection.
         kills: Number of killed processes by kind.
     """
 
-    sent: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     answers: Counter[int] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
 
@@ -207,15 +220,18 @@ async def send_one_by_one(
     url: str, name: str, events: list[dict[str, Any]], end: float, chaos: Chaos
 ) -> None:
     """Append events of one sequence until the end; the same event again after an error."""
+    following = (event for [event] in endless(events, [name]))
+    to_send: list[dict[str, Any]] = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
         sent = 0
-        while time.perf_counter() < end and sent < len(events):
-            chaos.sent[name] = sent
+        while time.perf_counter() < end:
+            if sent == len(to_send):
+                to_send.append(next(following))
             status, answer = 0, {}
             try:
                 async with session.post(
                     f"{url}/v1/sequences/{name}/events",
-                    json={"events": [events[sent]], "after": sent},
+                    json={"events": [_without_sequence(to_send[sent])], "after": sent},
                 ) as response:
                     status, answer = response.status, await response.json(content_type=None)
             except (aiohttp.ClientError, TimeoutError, ValueError):
@@ -230,7 +246,11 @@ async def send_one_by_one(
                 await asyncio.sleep(0.2)
             else:
                 raise RuntimeError(f"status {status}: {answer}")
-        chaos.sent[name] = sent
+        chaos.sent[name] = to_send[:sent]
+
+
+def _without_sequence(event: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in event.items() if key != "sequence"}
 
 
 async def kill_processes(end: float, chaos: Chaos) -> None:
@@ -260,9 +280,7 @@ async def run_chaos(url: str, events: list[dict[str, Any]], seconds: float) -> C
     return chaos
 
 
-async def differences(
-    url: str, events: list[dict[str, Any]], chaos: Chaos, forecaster: Forecaster
-) -> list[float]:
+async def differences(url: str, chaos: Chaos, forecaster: Forecaster) -> list[float]:
     """The largest relative difference of each sequence's forecast from the right one.
 
     Raises:
@@ -271,12 +289,11 @@ async def differences(
     levels = "&".join(f"quantiles={level}" for level in LEVELS)
     result: list[float] = []
     async with aiohttp.ClientSession() as session:
-        for name, number in chaos.sent.items():
+        for name, sent in chaos.sent.items():
             async with session.get(f"{url}/v1/sequences/{name}/forecast?{levels}") as response:
                 answer = await response.json()
-            if answer.get("events") != number:
-                raise RuntimeError(f"{name}: {number} events were accepted, found {answer}")
-            sent = events[:number]
+            if answer.get("events") != len(sent):
+                raise RuntimeError(f"{name}: {len(sent)} events were accepted, found {answer}")
             columns = ([event[key] for event in sent] for key in ("time", "type", "text"))
             times, types, texts = columns
             sequence = forecaster.sequence(times, types, texts=texts, sequence_id=name)
@@ -341,13 +358,15 @@ def main() -> int:
         serve.run(build(ServeSettings(model_uri=model, state_folder=state)), name="mmtpp")
         clients = Clients(url, events)
         clients.load(batch=BATCH, clients=2, seconds=5)  # warm up
+        before = cpu_seconds()
         most = clients.load(batch=BATCH, clients=CLIENTS, seconds=LOAD_S)
+        used = {kind: after - before[kind] for kind, after in cpu_seconds().items()}
         paced = clients.load(batch=BATCH, clients=CLIENTS, seconds=LOAD_S, rate=RATE)
         half = clients.load(batch=BATCH, clients=CLIENTS, seconds=LOAD_S, rate=RATE / 2)
         single = clients.load(batch=1, clients=1, seconds=LOAD_S)
         many = clients.load(batch=1, clients=16, seconds=LOAD_S)
         chaos = asyncio.run(run_chaos(url, events, seconds))
-        worst = max(asyncio.run(differences(url, events, chaos, forecaster)))
+        worst = max(asyncio.run(differences(url, chaos, forecaster)))
         serve.shutdown()
     ray.shutdown()
     rate, gib = in_process(forecaster, events), gib_of_states(forecaster, events)
@@ -361,6 +380,9 @@ def main() -> int:
     }
     figures = {
         f"closed loop, {CLIENTS} clients, {BATCH} events a request": _shown(most),
+        "CPU of it, ms per event": ", ".join(
+            f"{kind} {1e3 * spent / most.num_events:.2f}" for kind, spent in used.items()
+        ),
         f"open loop, {RATE / 2:,.0f} events per second": _shown(half),
         "closed loop, 1 client, 1 event a request": _shown(single),
         "closed loop, 16 clients, 1 event a request": _shown(many),
@@ -368,7 +390,7 @@ def main() -> int:
         f"chaos, {seconds:,.0f} s: killed": ", ".join(
             f"{kind} {number}" for kind, number in sorted(chaos.kills.items())
         ),
-        "chaos: accepted events, lost or doubled events": f"{sum(chaos.sent.values()):,}, 0",
+        "chaos: accepted events, lost or doubled events": f"{sum(map(len, chaos.sent.values())):,}, 0",
         "chaos: answers by status (0: broken connection)": ", ".join(
             f"{status}: {number:,}" for status, number in sorted(chaos.answers.items())
         ),
