@@ -1,8 +1,9 @@
 """Attention within the segments of a packed row.
 
 No (T, T) mask exists, and the work grows with the sum of the squared lengths of the segments, not
-with the square of their sum. Branches attend in blocks: a block's mask covers the history that the
-block sees and the block itself, not the other branches.
+with the square of their sum. On CPUs, short segments are computed in groups
+(``grouped_attention``). Branches attend in blocks: a block's mask covers the history that the block
+sees and the block itself, not the other branches.
 
 Axes: T tokens, H heads, K key-value heads, D width of a head.
 """
@@ -17,6 +18,8 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+
+from mmtpp.model.grouped_attention import SegmentGroups, attend_in_groups
 
 NAME = "mmtpp_packed"
 
@@ -47,6 +50,8 @@ class Segments:
         lengths: Number of tokens in each segment.
         starts: (segments + 1,) int32 on the device, from 0 to T.
         blocks: Blocks of branches of each segment; empty where no segment has branches.
+        groups: The segments in groups of similar length; None in rows with branches, on GPUs, and
+            where no two segments share a group.
         watched: List that receives the attention weights of the last token, (T,) per layer, the
             mean of the heads; for a single segment without branches. None records no weights.
     """
@@ -54,6 +59,7 @@ class Segments:
     lengths: tuple[int, ...]
     starts: torch.Tensor
     blocks: tuple[tuple[AttentionBlock, ...], ...] = ()
+    groups: SegmentGroups | None = None
     watched: list[torch.Tensor] | None = None
 
 
@@ -142,11 +148,14 @@ def _attend_by_segment(
     segments: Segments,
     scaling: float | None,
 ) -> torch.Tensor:
-    """(1, T, H, D), one segment after the other: its history, then its blocks of branches."""
+    """(1, T, H, D), in groups, or one segment after the other: its history, then its branches."""
     groups = query.shape[1] // key.shape[1]
     dtype = attention_dtype(query.device, query.dtype)
     attend = partial(functional.scaled_dot_product_attention, scale=scaling)
-    parts = [tensor.to(dtype).split(segments.lengths, dim=2) for tensor in (query, key, value)]
+    inputs = [tensor.to(dtype) for tensor in (query, key, value)]
+    if segments.groups is not None:
+        return attend_in_groups(*inputs, groups=segments.groups, scaling=scaling).to(query.dtype)
+    parts = [tensor.split(segments.lengths, dim=2) for tensor in inputs]
     out: list[torch.Tensor] = []
     for index, (q, k, v) in enumerate(zip(*parts, strict=True)):
         k, v = repeat_kv(k, groups), repeat_kv(v, groups)

@@ -17,6 +17,7 @@ from mmtpp.core.representation.row import Block, PackedRow
 from mmtpp.core.representation.soft_tokens import SoftTokens
 from mmtpp.core.representation.time_smoothing import TimeSmoothing
 from mmtpp.model.attention import AttentionBlock, Segments, attention_dtype
+from mmtpp.model.grouped_attention import SegmentGroups, group_segments
 from mmtpp.model.processor import (
     QWEN2_5_VL_IMAGES,
     ImageFormat,
@@ -164,9 +165,12 @@ class Batcher:
         side = image_side(self._image_px)
         patches = side * self._image_format.merge
         starts = np.flatnonzero(np.diff(row.segment, prepend=-1, append=-1))
+        lengths = tuple(np.diff(starts).tolist())
+        groups: SegmentGroups | None = None
         if row.branches is None:
             positions = mrope_positions(is_pad, row.segment, image_side=side)
             blocks: list[list[Block]] = []
+            groups = group_segments(lengths) if self.device.type == "cpu" else None
         else:
             positions = branched_positions(is_pad, row.segment, row.branches, image_side=side)
             blocks = [
@@ -178,9 +182,10 @@ class Batcher:
             input_ids=self._tensor(row.input_ids)[None],
             position_ids=self._tensor(positions)[:, None],
             segments=Segments(
-                tuple(np.diff(starts).tolist()),
+                lengths,
                 torch.as_tensor(starts.astype(np.int32), device=self.device),
                 tuple(tuple(map(self._block, segment_blocks)) for segment_blocks in blocks),
+                groups,
             ),
             image_mask=torch.as_tensor(is_pad, device=self.device)[None],
             pixel_values=torch.as_tensor(
