@@ -21,6 +21,7 @@ _LOCK_PATIENCE_S = 30.0
 _MAX_HEADS = 1_000_000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS types (code INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS events (
     sequence TEXT NOT NULL, position INTEGER NOT NULL, time REAL NOT NULL, type INTEGER NOT NULL,
     text TEXT NOT NULL, key TEXT, PRIMARY KEY (sequence, position)
@@ -147,10 +148,17 @@ class EventLog:
         ]
         with self._errors(), self._transaction():
             self._database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+            codes = [(code,) for code in {event.type_code for _, event in events}]
+            self._database.executemany("INSERT OR IGNORE INTO types VALUES (?)", codes)
         if len(self._heads) > _MAX_HEADS:
             self._heads.clear()  # they are read again
         for position, event in events:
             self._heads[event.sequence_id] = SequenceHead(position + 1, event.time)
+
+    def type_codes(self) -> frozenset[int]:
+        """Codes of the types of all events that were ever appended."""
+        with self._errors():
+            return frozenset(code for (code,) in self._database.execute("SELECT code FROM types"))
 
     def read(self, sequence_id: str, *, start: int = 0) -> EventSequence:
         """The events of a sequence from position ``start``; none for an unknown sequence."""

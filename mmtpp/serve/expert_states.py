@@ -72,25 +72,23 @@ class ExpertStates:
         for sequence, state in zip(sequences, states, strict=True):
             self._keep(sequence.sequence_id, state)
 
-    def get(
-        self, sequence_ids: Sequence[str], read: Callable[[str], EventSequence]
-    ) -> list[SequenceState]:
-        """The states of sequences; those that are missing are computed from all their events.
+    def get(self, sequence_id: str, read: Callable[[str], EventSequence]) -> SequenceState:
+        """The state of a sequence; computed from all its events if it is missing.
 
         Args:
-            sequence_ids: Names of sequences with at least one event.
+            sequence_id: Name of a sequence with at least one event.
             read: Reads all events of a sequence.
+
+        Raises:
+            DataError: An event has a type that the expert does not know.
         """
-        states: list[SequenceState] = []
-        for name in sequence_ids:
-            state = self._states.get(name)
-            if state is None:
-                past = self._past([read(name)], [True])
-                state = SequenceState.after(self._expert.memory, past)
-                self.num_computed += 1
-            self._keep(name, state)
-            states.append(state)
-        return states
+        state = self._states.get(sequence_id)
+        if state is None:
+            past = self._past([read(sequence_id)], [True])
+            state = SequenceState.after(self._expert.memory, past)
+            self.num_computed += 1
+        self._keep(sequence_id, state)
+        return state
 
     def remove(self, sequence_id: str) -> None:
         """Forget a sequence."""

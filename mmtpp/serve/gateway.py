@@ -2,16 +2,18 @@
 
 import asyncio
 import hashlib
+import json
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi import Path as PathPart
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
@@ -57,9 +59,9 @@ class _Body(BaseModel):
 class NewEvent(_Body):
     """An event of the sequence in the address."""
 
-    time: float | str
+    time: StrictInt | StrictFloat | str
     """Number in the model's unit, or a date."""
-    type: str | int
+    type: StrictInt | str
     """Name or code of the type."""
     text: str | None = None
     """Text of the event."""
@@ -149,6 +151,11 @@ class Gateway:
             for index, outcome in enumerate(outcomes)
             if "cause" in outcome
         ]
+        result["unknown"] = [
+            {"index": index, "message": outcome["unknown"]}
+            for index, outcome in enumerate(outcomes)
+            if "unknown" in outcome
+        ]
         if body.forecast:
             result["forecasts"] = [
                 found.get("forecast", {"sequence_id": name, **found})
@@ -160,13 +167,13 @@ class Gateway:
     async def _append_part(
         self, shard: int, events: Sequence[object], with_forecast: bool
     ) -> dict[str, Any]:
-        """The answer of one shard; if it is away, its events are rejected and others are not."""
+        """The answer of one shard; without it, nobody knows whether its events were appended."""
         call = self._shards[shard].append.remote((AppendRequest(events), with_forecast))
         try:
             return await self._ask(call)
         except HTTPException as error:
-            rejected = {"cause": "unavailable", "message": str(error.detail)}
-            return {"outcomes": [rejected] * len(events), "forecasts": {}}
+            unknown = {"unknown": str(error.detail)}
+            return {"outcomes": [unknown] * len(events), "forecasts": {}}
 
     async def forecast(
         self,
@@ -256,6 +263,13 @@ class JsonResponse(JSONResponse):
         return orjson.dumps(content)
 
 
+async def _answer_invalid(_request: Request, error: Exception) -> Response:
+    """What is wrong with a request, without its values, which may be no valid JSON."""
+    assert isinstance(error, RequestValidationError)
+    faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
+    return Response(json.dumps({"detail": faults}), 422, media_type="application/json")
+
+
 def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
     """The FastAPI application with its routes, behind ``Guard``."""
     web = FastAPI(
@@ -270,18 +284,19 @@ def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
         max_bytes=1024 * settings.max_body_kib,
     )
 
-    @web.post("/v1/sequences/{sequence_id}/events", summary="Append events to a sequence")
+    web.add_exception_handler(RequestValidationError, _answer_invalid)
+
+    @web.post("/v1/sequences/{sequence_id:path}/events", summary="Append events to a sequence")
     async def append(sequence_id: Name, body: NewEvents) -> JsonResponse:
         return JsonResponse(await gateway.append(sequence_id, body))
 
     @web.post("/v1/events", summary="Append events of many sequences")
     async def append_mixed(body: MixedEvents) -> JsonResponse:
         result = await gateway.append_mixed(body)
-        causes = {event["cause"] for event in result["rejected"]}
-        status = 503 if "unavailable" in causes else 422 if causes else 200
+        status = 503 if result["unknown"] else 422 if result["rejected"] else 200
         return JsonResponse(result, status)
 
-    @web.get("/v1/sequences/{sequence_id}/forecast", summary="Forecast the next event")
+    @web.get("/v1/sequences/{sequence_id:path}/forecast", summary="Forecast the next event")
     async def forecast(
         sequence_id: Name,
         quantiles: Levels = [],  # noqa: B006 # FastAPI copies it
@@ -295,13 +310,13 @@ def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
         options = {"futures": futures, "horizon": horizon, "text": text, "seed": seed}
         return JsonResponse(await gateway.forecast(sequence_id, quantiles, waits, options))
 
-    @web.get("/v1/sequences/{sequence_id}/events", summary="The newest events of a sequence")
+    @web.get("/v1/sequences/{sequence_id:path}/events", summary="The newest events of a sequence")
     async def events(
         sequence_id: Name, last: Annotated[int, Query(ge=1, le=MAX_SHOWN_EVENTS)] = 100
     ) -> JsonResponse:
         return JsonResponse(await gateway.events(sequence_id, last))
 
-    @web.delete("/v1/sequences/{sequence_id}", summary="Remove a sequence and its events")
+    @web.delete("/v1/sequences/{sequence_id:path}", summary="Remove a sequence and its events")
     async def remove(sequence_id: Name) -> dict[str, int]:
         return await gateway.remove(sequence_id)
 

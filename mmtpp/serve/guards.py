@@ -1,9 +1,11 @@
 """What a request must pass before it is read: its sender, its token and its size."""
 
+import asyncio
 import hmac
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +17,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_DRAINED_BODIES = 8
+PAGE_PATHS = ("", "/")
+"""Paths of the page, which holds nothing; a browser cannot send a token for it."""
+_DRAINED_BODIES, _DRAIN_S = 8, 2.0
 OPEN_PATHS = ("/health", "/ready")
 """Paths without a token: machines ask for them."""
 
@@ -58,7 +62,8 @@ class Guard:
             return
         refusal = self._refusal(scope)
         if refusal is not None:
-            await self._drain(receive)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._drain(receive), _DRAIN_S)
             await _answer(send, *refusal)
             return
         read, is_too_large, has_more = 0, False, True
@@ -90,12 +95,15 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max_bytes:
             return 413, self._too_large()
-        if scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path in OPEN_PATHS:
             return None
-        if self._token:
+        if self._token and path not in PAGE_PATHS:
             sent = headers.get(b"authorization", b"")
             if not hmac.compare_digest(sent, b"Bearer " + self._token.encode()):
                 return 401, "send the token: Authorization: Bearer TOKEN"
+        elif self._token:
+            return None  # the page, which sends the token with its own requests
         elif not _is_local(scope.get("client")):
             return 403, "requests from other machines need a token; set token_file"
         elif not _names_this_machine(headers):

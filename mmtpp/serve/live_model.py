@@ -9,6 +9,7 @@ from mmtpp.config.load import with_values
 from mmtpp.core.errors import ConfigError, DataError, MmtppError
 from mmtpp.core.events import MAX_TYPES, EventSequence
 from mmtpp.expert.expert_folder import Expert
+from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.folder import load_model_vocabulary
 from mmtpp.predict.expert_next_event import DensityForecastSettings, forecast_next_events
 from mmtpp.predict.next_event import Forecast
@@ -50,6 +51,9 @@ class LiveModel(ABC):
 
     def __init__(self, forecaster: Forecaster) -> None:
         self.forecaster = forecaster
+
+    max_batch = 64
+    """Largest number of forecasts that are computed before the first one is answered."""
 
     @property
     @abstractmethod
@@ -128,15 +132,26 @@ class LiveExpert(LiveModel):
             else:
                 key = (request.futures, request.horizon, request.seed)
                 groups.setdefault(key, []).append(index)
-        for (futures, horizon, seed), indices in groups.items():
+        states: dict[str, SequenceState] = {}
+        for (futures, horizon, seed), asked in groups.items():
+            indices: list[int] = []
+            for index in asked:
+                name = requests[index].sequence_id
+                try:
+                    states[name] = self._states.get(name, read)
+                    indices.append(index)
+                except DataError as error:
+                    answers[index] = error
+            if not indices:
+                continue
             names = [requests[index].sequence_id for index in indices]
             changes = {"prediction.num_futures": futures, "prediction.horizon": horizon}
             prediction = with_values(self.forecaster.config, changes).prediction
             settings = DensityForecastSettings(
                 trained_tasks=self.forecaster.trained_tasks, prediction=prediction, seed=seed
             )
-            states = self._states.get(names, read)
-            forecasts = forecast_next_events(names, self._expert, states, settings)
+            known = [states[name] for name in names]
+            forecasts = forecast_next_events(names, self._expert, known, settings)
             answers.update(zip(indices, forecasts, strict=True))
         return [answers[index] for index in range(len(requests))]
 
@@ -156,6 +171,8 @@ class LiveExpert(LiveModel):
 
 class LiveLanguageModel(LiveModel):
     """A language model: it reads the newest events that fit its context for each forecast."""
+
+    max_batch = 1
 
     @property
     def known_codes(self) -> frozenset[int]:

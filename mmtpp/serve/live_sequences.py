@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mmtpp.core.errors import MmtppError
+from mmtpp.core.errors import MmtppError, ModelError
 from mmtpp.core.events import EventSequence
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.predict.next_event import Forecast
@@ -89,9 +89,19 @@ class LiveSequences:
 
         Raises:
             StorageError: The model has other types or another time unit than the events of the log.
+            ModelError: The model cannot read a type of these events.
         """
         trained_tasks = model.forecaster.trained_tasks
         self.log.check_same(description(trained_tasks))
+        unknown = sorted(self.log.type_codes() - model.known_codes)
+        if unknown:
+            names = ", ".join(map(trained_tasks.name_of, unknown))
+            raise ModelError(
+                f"the log has events of types that the model does not know: {names}",
+                where=f"{model.forecaster.path}; {self.log.path}",
+                cause="these types did not occur in the store that the model was trained on",
+                setting="model_uri, or another state_folder",
+            )
         self.model = model
         self._reader = EventReader(trained_tasks, model.known_codes, max_text=self._max_text)
 
@@ -206,7 +216,7 @@ class LiveSequences:
         if event.time < head.last_time:
             return RejectedEvent(
                 "out_of_order",
-                f"time is {event.time:g}, before that of the last event, {head.last_time:g}; "
+                f"time is {event.time!r}, before that of the last event, {head.last_time!r}; "
                 "events are sent in order of time",
             )
         pending.events.append((head.num_events, event))

@@ -101,6 +101,7 @@ class Scorer:
         answer: Answer = {"line": line.number, "sequence": name, "position": outcome.position}
         forecast = after[name]
         if not isinstance(forecast, Forecast):
+            self._forecasts.pop(name, None)  # the next event is not compared with an older one
             return {**answer, "error": str(forecast)}
         if name in before:
             answer["surprise"] = _surprise(before[name], forecast)

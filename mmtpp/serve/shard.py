@@ -63,6 +63,7 @@ class Shard:
         """
         if self._following is not None:
             self._following.cancel()
+            self._following = None
         await self._serve(await asyncio.to_thread(self._resolve, model))
         if model["model_uri"].startswith(PREFIX):
             self._following = asyncio.create_task(self._follow(model))
@@ -75,8 +76,8 @@ class Shard:
                 found = await asyncio.to_thread(self._resolve, model)
                 if found != self._model:
                     await self._serve(found)
-            except MmtppError as error:  # the present model still answers
-                logger.error("shard %d keeps %s: %s", self._index, self._model.uri, error)
+            except Exception:  # whatever fails, the present model still answers
+                logger.exception("shard %d keeps %s", self._index, self._model.uri)
 
     def _resolve(self, model: Mapping[str, str]) -> RegisteredModel:
         uri, base = model["model_uri"], model["base_uri"]
@@ -95,6 +96,8 @@ class Shard:
         else:
             self._live.replace_model(loaded)
         self._model = model
+        # an attribute of methods that serve.batch has wrapped
+        self.forecast.set_max_batch_size(loaded.max_batch)  # pyright: ignore[reportAttributeAccessIssue]
         logger.info("shard %d forecasts with %s", self._index, model.uri)
 
     def _load(self, model: RegisteredModel) -> LiveModel:
@@ -125,7 +128,7 @@ class Shard:
             if with_forecast and isinstance(outcome, Accepted)
         }
         asked = [(ForecastRequest(name), [], []) for name in wanted]
-        forecasts = dict(zip(wanted, self._answers(asked) if asked else [], strict=True))
+        forecasts = dict(zip(wanted, self._answers_after_write(asked), strict=True))
         self._set_gauges()
         return [
             {
@@ -152,6 +155,16 @@ class Shard:
             ``forecast``, or ``error``, or neither for an unknown sequence.
         """
         return self._answers(requests)
+
+    def _answers_after_write(
+        self, requests: Sequence[tuple[ForecastRequest, list[float], list[float]]]
+    ) -> list[dict[str, Any]]:
+        """Forecasts, or the error: the events are in the log, and their sender must know."""
+        try:
+            return self._answers(requests) if requests else []
+        except MmtppError as error:
+            logger.error("shard %d cannot forecast: %s", self._index, error)
+            return [{"error": error.problem}] * len(requests)
 
     def _answers(
         self, requests: Sequence[tuple[ForecastRequest, list[float], list[float]]]
@@ -194,11 +207,9 @@ class Shard:
         return self._model.uri
 
     def check_health(self) -> None:
-        """Serve replaces a shard that cannot read its log or no longer follows the registry."""
+        """Serve replaces a shard whose log cannot be read."""
         if self._live is not None:
             self._live.log.heads([""])
-        if self._following is not None and self._following.done():
-            self._following.result()  # raises the error that ended it
 
     @property
     def _sequences(self) -> LiveSequences:

@@ -65,7 +65,7 @@ def find_registered_model(address: str, *, tracking_uri: str) -> RegisteredModel
             metadata = Model.load(str(Path(folder))).metadata or {}
     except (MlflowException, OSError) as error:
         raise ModelError(
-            f"the registered model cannot be read: {str(error).splitlines()[0]}",
+            f"the registered model cannot be read: {str(error).partition(chr(10))[0]}",
             where=address,
             cause="the registry has no such name, alias or version, or cannot be reached",
             setting=f"tracking_uri = {tracking_uri}",

@@ -87,6 +87,7 @@ def test_a_wrong_token_is_refused(headers: list):
 
 def test_the_token_is_enough():
     guard = Guard(_count, token="secret", max_bytes=10)
+    assert _ask(guard, path="/", client=("10.0.0.7", 5))[0] == 200  # the page asks for it
     right = [(b"Authorization", b"Bearer secret")]
     assert _ask(guard, headers=right, client=("10.0.0.7", 5)) == (200, {"size": 0})
 

@@ -1,10 +1,12 @@
 """Live sequences: the same forecasts as for whole sequences, and an outcome for every event."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mmtpp.api.forecaster import Forecaster
-from mmtpp.core.errors import ConfigError, StorageError
+from mmtpp.core.errors import ConfigError, ModelError, StorageError
 from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.live_events import RejectedEvent
@@ -115,7 +117,7 @@ def test_every_event_of_a_mixed_request_has_its_own_outcome(live: LiveSequences)
     [outcomes] = live.append([AppendRequest(raw)])
     assert outcomes[0] == Accepted("a", 0)
     assert _cause(outcomes[1]) == "out_of_order"
-    assert "time is 4, before that of the last event, 5" in outcomes[1].message  # pyright: ignore[reportAttributeAccessIssue]
+    assert "time is 4.0, before that of the last event, 5.0" in outcomes[1].message  # pyright: ignore[reportAttributeAccessIssue]
     assert outcomes[2] == Accepted("b", 0)
     assert _cause(outcomes[3]) == "not_an_object"
     assert outcomes[4] == Accepted("a", 1)  # without a key, an equal event is another one
@@ -230,3 +232,14 @@ def test_another_model_forecasts_the_same_events(live: LiveSequences):
     assert isinstance(before, Forecast)
     assert isinstance(after, Forecast)
     assert abs(after.mean - before.mean) > 1e-3
+
+
+def test_a_model_that_does_not_know_a_type_of_the_log_is_refused(live: LiveSequences):
+    """The present model stays."""
+    events = _events("s", 9, 0)
+    live.append([AppendRequest(events)])
+    other = expert_forecaster(seed=1)
+    fewer = replace(other, trained_tasks=replace(other.trained_tasks, type_codes=KNOWN[:2]))
+    with pytest.raises(ModelError, match="types that the model does not know: check"):
+        live.replace_model(live_model(fewer, max_sequences=10))
+    assert isinstance(live.forecast([ForecastRequest("s")])[0], Forecast)
