@@ -135,7 +135,7 @@ def test_requests_that_cannot_be_answered(service: Service):
         (f"/v1/sequences/{name}/forecast?futures=201", None, 422, "max_futures = 200"),
         (f"/v1/sequences/{name}/events", {"events": [{**event, "text": "\ud800"}]}, 422, "pair"),
         (f"/v1/sequences/{name}/events", {"events": [{**event, "type": True}]}, 422, "valid"),
-        (f"/v1/sequences/{name}/events", {"events": [{**event, "\udfff": 1}]}, 422, "Extra"),
+        (f"/v1/sequences/{name}/events", {"events": [{**event, "\udfff": 1}]}, 422, "unicode"),
         ("/v1/events", {"events": float("nan")}, 422, "list"),
         ("/v1/nothing", None, 404, "Not Found"),
     ]
@@ -325,9 +325,10 @@ def test_a_language_model_forecasts_the_events_of_the_log(adapted):
     forecaster = Forecaster.from_pretrained(adapted["adapter_uri"])
     log = EventLog(IN_MEMORY, description(forecaster.trained_tasks))
     live = LiveSequences(log, live_model(forecaster, max_sequences=1), max_text=100)
-    names = forecaster.type_names
+    codes = forecaster.trained_tasks.type_codes
+    names = [forecaster.trained_tasks.name_of(code) for code in codes]
     raw = [
-        {"sequence": "s", "time": 5.0 * place, "type": names[place % 2], "text": "at noon"}
+        {"sequence": "s", "time": 5.0 * place, "type": names[place % len(names)], "text": "at noon"}
         for place in range(6)
     ]
     live.append([AppendRequest(raw)])
