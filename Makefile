@@ -99,8 +99,8 @@ bench-train: setup ## steps against bare PyTorch, packing, checkpoints and resta
 bench-forecast: setup ## every target in one pass against a pass for each (a minute) [data]
 	$(BIN)/python -m benchmarks.forecast
 
-bench-serve: setup ## live forecasts under load, and while processes are killed (35 minutes; SECONDS=60 for a short one) [data]
-	$(BIN)/python -m benchmarks.serving $(if $(SECONDS),--chaos-seconds $(SECONDS))
+bench-serve: setup ## live forecasts under load, and while processes are killed (35 minutes; CHAOS_SECONDS=60 for a short one) [data]
+	$(BIN)/python -m benchmarks.serving $(if $(CHAOS_SECONDS),--chaos-seconds $(CHAOS_SECONDS))
 
 bench-sweep: setup ## time of Ray Tune compared with the trainings it starts (a quarter of an hour) [data]
 	$(BIN)/python -m benchmarks.sweeps.overhead

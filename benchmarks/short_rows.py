@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.engine import single_rank_engine
 from benchmarks.measure import finish, machine, table
 from benchmarks.quality.trial import start_engine
 from benchmarks.representation import read_danmaku
@@ -48,8 +49,6 @@ from mmtpp.model.base_folder import build_tiny
 from mmtpp.model.batch import Batch, Batcher
 from mmtpp.model.event_model import EventModel
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
-from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
-from mmtpp.train.engine.zero import build_deepspeed_config
 from mmtpp.train.step import LabelWeights, StepContext, train_step
 
 ROW_TOKENS, NUM_ROWS, ROWS_PER_STEP = 2048, 8, 4
@@ -159,22 +158,7 @@ def _packed_loop(case: Case, batcher: type[Batcher] = Batcher) -> Loop:
     config = config_from_tree(
         {"lora": {"rank": 0}, "training": {"samples_per_step": ROWS_PER_STEP, "num_steps": 10**6}}
     )
-    engine = DeepSpeedEngine(
-        EventModel(build_tiny(case.vocabulary, seed=0)).train(),
-        build_deepspeed_config(
-            config.training,
-            config.zero,
-            config.optimizer,
-            num_ranks=1,
-            precision="float32",
-            on_gpu=False,
-        ),
-        training=config.training,
-        optimizer_settings=config.optimizer,
-        optimizer_precision=config.optimizer_precision,
-        rank=0,
-        num_ranks=1,
-    )
+    engine = single_rank_engine(config, EventModel(build_tiny(case.vocabulary, seed=0)))
     rows = packed_rows(case)
     weights = LabelWeights(config.training.loss_weights, config.tasks)
     context = StepContext(

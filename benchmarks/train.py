@@ -29,8 +29,10 @@ import torch
 from mlflow.tracking import MlflowClient
 from torch.nn import functional
 
+from benchmarks.engine import single_rank_engine
 from benchmarks.measure import finish, machine, table
 from benchmarks.prepare import in_new_process
+from benchmarks.quality.trial import start_engine
 from benchmarks.replicate import publish, read_videos
 from benchmarks.stack import danmaku_folder, own_stack
 from benchmarks.watch import WorkerWatch
@@ -52,7 +54,6 @@ from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
-from mmtpp.train.engine.zero import build_deepspeed_config
 from mmtpp.train.launch import pretrain
 from mmtpp.train.step import LabelWeights, StepContext, train_step
 
@@ -114,50 +115,16 @@ def _batcher(
     )
 
 
-def _start_single_process_group() -> None:
-    """Make this process a process group of size one, on two threads."""
-    torch.set_num_threads(2)
-    os.environ.update(
-        {
-            "RANK": "0",
-            "LOCAL_RANK": "0",
-            "WORLD_SIZE": "1",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": "29511",
-            "DS_ACCELERATOR": "cpu",
-        }
-    )
-    import deepspeed
-
-    deepspeed.init_distributed("gloo", verbose=False)
-
-
 def _engine(config: RunConfig, vocabulary: Vocabulary, *, trains_vision: bool) -> DeepSpeedEngine:
     """Build a new tiny model in an engine."""
-    deepspeed_config = build_deepspeed_config(
-        config.training,
-        config.zero,
-        config.optimizer,
-        num_ranks=1,
-        precision="float32",
-        on_gpu=False,
-    )
-    model = EventModel(build_tiny(vocabulary, seed=0)).train()
+    model = EventModel(build_tiny(vocabulary, seed=0))
     model.base.model.visual.requires_grad_(trains_vision)
-    return DeepSpeedEngine(
-        model,
-        deepspeed_config,
-        training=config.training,
-        optimizer_settings=config.optimizer,
-        optimizer_precision=config.optimizer_precision,
-        rank=0,
-        num_ranks=1,
-    )
+    return single_rank_engine(config, model)
 
 
 def step_times() -> tuple[list[float], list[float]]:
     """Seconds of our steps and of a bare loop's steps, alternating on the same rows."""
-    _start_single_process_group()
+    start_engine()
     config = configuration()
     rows, vocabulary = _rows(config, STEPS * MICRO_BATCHES)
     batcher = _batcher(vocabulary, config)
@@ -207,7 +174,7 @@ def text_only(max_tokens: int) -> float:
     Args:
         max_tokens: Length of a row.
     """
-    _start_single_process_group()
+    start_engine()
     config = with_values(configuration(max_tokens), {"template.images": "none"})
     rows, vocabulary = _rows(config, STEPS * MICRO_BATCHES)
     label_weights = LabelWeights(config.training.loss_weights, config.tasks)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from benchmarks.engine import single_rank_engine
 from benchmarks.quality.learning_curve import LearningCurve
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.row import HISTORY, PackedRow
@@ -40,8 +41,6 @@ from mmtpp.model.row_forecaster import RowForecaster
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.soft.soft_model import SoftModel
 from mmtpp.storage.manifest import Manifest, load_manifest
-from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
-from mmtpp.train.engine.zero import build_deepspeed_config
 from mmtpp.train.step import LabelWeights, StepContext, build_smoothing, train_step
 
 CPU = torch.device("cpu")
@@ -191,18 +190,7 @@ def start_training(
     """
     _, vocabulary = open_store(config)
     training = config.training
-    deepspeed_config = build_deepspeed_config(
-        training, config.zero, config.optimizer, num_ranks=1, precision=precision, on_gpu=False
-    )
-    engine = DeepSpeedEngine(
-        model.train(),
-        deepspeed_config,
-        training=training,
-        optimizer_settings=config.optimizer,
-        optimizer_precision=config.optimizer_precision,
-        rank=0,
-        num_ranks=1,
-    )
+    engine = single_rank_engine(config, model, precision=precision)
     smoothing = None
     if not isinstance(model, SoftModel):
         smoothing = build_smoothing(

@@ -5,17 +5,14 @@ import os
 import sys
 from functools import partial
 
-import orjson
-
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import live_model
-from mmtpp.serve.live_sequences import LiveSequences, description
+from mmtpp.serve.live_events import MAX_TEXT
+from mmtpp.serve.live_model import MAX_SEQUENCES, live_model
+from mmtpp.serve.live_sequences import LiveSequences
 from mmtpp.serve.score import Scorer
 
 _READ_BYTES = 2**16
-_MAX_SEQUENCES = 100_000
-_MAX_TEXT = 10_000
 
 
 def add_arguments(score: argparse.ArgumentParser) -> None:
@@ -46,14 +43,12 @@ def run(options: argparse.Namespace) -> None:
         MmtppError: The model or the file of the state cannot be used.
     """
     forecaster = Forecaster.from_pretrained(options.model, base=options.base, expert=options.expert)
-    log = EventLog(options.state, description(forecaster.trained_tasks))
-    model = live_model(forecaster, max_sequences=_MAX_SEQUENCES)
-    score = Scorer(LiveSequences(log, model, max_text=_MAX_TEXT))
+    log = EventLog(options.state)
+    model = live_model(forecaster, max_sequences=MAX_SEQUENCES)
+    score = Scorer(LiveSequences(log, model, max_text=MAX_TEXT))
     read = partial(os.read, sys.stdin.fileno(), _READ_BYTES)  # what has arrived, without waiting
-    for answers in score(iter(read, b"")):
-        sys.stdout.buffer.writelines(
-            orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE) for answer in answers
-        )
+    for answers in score.answer_lines(iter(read, b"")):
+        sys.stdout.buffer.write(answers)
         sys.stdout.buffer.flush()
     counts = ", ".join(f"{name} {count:,}" for name, count in sorted(score.counts.items()))
     sys.stderr.write(f"events: {counts or 'none'}\n")

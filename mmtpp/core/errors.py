@@ -14,6 +14,11 @@ def without_addresses(text: str) -> str:
     return _ADDRESS.sub("", text)
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, shortened; its type if the message is empty."""
+    return without_addresses((str(error).splitlines() or [type(error).__name__])[0])[:300]
+
+
 class MmtppError(Exception):
     """Root of the project's errors. Its message has no addresses of objects, see
     ``without_addresses``.

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from packaging.requirements import Requirement
 from torch.cuda import nccl
 
-from mmtpp.core.errors import without_addresses
+from mmtpp.core.errors import first_line
 from mmtpp.doctor.finding import Finding
 
 GIB = 2**30
@@ -168,7 +168,7 @@ def check_collectives() -> Finding:
             "set NCCL_DEBUG=INFO to see the reason; set NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME "
             "to the network interface"
         )
-        reason = without_addresses(str(error).splitlines()[0])
+        reason = first_line(error)
         return Finding("collectives", "failure", f"{backend}: {reason}", fix)
     shown = ".".join(map(str, nccl.version())) if on_gpu else "on the CPU"
     return Finding("collectives", "ok", f"{backend} {shown}")

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-# Maximum number of tokens of a segment that shares a group. Heads of width 24 gain up to this
-# length, heads of width 64 up to 60 tokens (one core, 2026-11-30).
+# Maximum number of tokens of a segment that shares a group; longer segments gain nothing from it.
 SHORT_TOKENS = 128
-# Minimum length of a group's shortest segment, relative to its longest; 0.66 to 0.85 are as fast.
+# Minimum length of a group's shortest segment, relative to its longest: little padding, few groups.
 MIN_FILL = 0.75
 
 

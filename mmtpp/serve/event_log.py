@@ -43,6 +43,11 @@ class SequenceHead:
     last_time: float = -np.inf
 
 
+def head_after(position: int, event: LiveEvent) -> SequenceHead:
+    """The end of a sequence whose last event is at a position, from 0."""
+    return SequenceHead(position + 1, event.time)
+
+
 class EventLog:
     """The events of live sequences.
 
@@ -51,15 +56,12 @@ class EventLog:
     Args:
         path: Path of the file, which is created if it does not exist; ``IN_MEMORY`` keeps the
             events in memory only.
-        about: What the events belong to, such as the names of the types. A file that was written
-            with other values is refused.
 
     Raises:
-        StorageError: The file cannot be opened, another process has it, it is damaged, or it
-            belongs to something else.
+        StorageError: The file cannot be opened, another process has it, or it is damaged.
     """
 
-    def __init__(self, path: str, about: Mapping[str, str]) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self._heads: dict[str, SequenceHead] = {}  # of sequences with events that were added
         with self._errors():
@@ -73,26 +75,22 @@ class EventLog:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_SCHEMA)
-        self._check(about)
 
-    def _check(self, about: Mapping[str, str]) -> None:
-        with self._errors(), self._transaction():
-            known = dict(self._database.execute("SELECT name, value FROM about"))
-            rows = [(name, value) for name, value in about.items() if name not in known]
-            self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
-        self.check_same(about, known)
+    def claim(self, about: Mapping[str, str]) -> None:
+        """Record what the events belong to, or check that it is what was recorded before.
 
-    def check_same(self, about: Mapping[str, str], known: Mapping[str, str] | None = None) -> None:
-        """Check that the events belong to what ``about`` describes.
+        Args:
+            about: Names and values, such as the names of the types.
 
         Raises:
-            StorageError: They belong to something else.
+            StorageError: The events belong to something else.
         """
-        if known is None:
-            with self._errors():
-                known = dict(self._database.execute("SELECT name, value FROM about"))
+        with self._errors(), self._transaction():
+            rows = list(about.items())
+            self._database.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", rows)
+            known = dict(self._database.execute("SELECT name, value FROM about"))
         for name, value in about.items():
-            if name in known and known[name] != value:
+            if known[name] != value:
                 raise StorageError(
                     f"the log of events has {name} = {known[name]}, not {value}",
                     where=self.path,
@@ -153,7 +151,7 @@ class EventLog:
         if len(self._heads) > _MAX_HEADS:
             self._heads.clear()  # they are read again
         for position, event in events:
-            self._heads[event.sequence_id] = SequenceHead(position + 1, event.time)
+            self._heads[event.sequence_id] = head_after(position, event)
 
     def type_codes(self) -> frozenset[int]:
         """Codes of the types of all events that were ever appended."""
@@ -176,12 +174,6 @@ class EventLog:
             self._heads.pop(sequence_id, None)
             query = "DELETE FROM events WHERE sequence = ?"
             return self._database.execute(query, (sequence_id,)).rowcount
-
-    def counts(self) -> tuple[int, int]:
-        """Numbers of sequences and of events."""
-        with self._errors():
-            query = "SELECT count(DISTINCT sequence), count(*) FROM events"
-            return self._database.execute(query).fetchone()
 
     def close(self) -> None:
         """Close the file, so that another process may open it."""

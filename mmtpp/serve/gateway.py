@@ -45,7 +45,6 @@ Waits = Annotated[
         description="Times after the last event at which survival and hazard are given",
     ),
 ]
-
 Horizon = Annotated[
     float, Query(ge=0, allow_inf_nan=False, description="Length of a future; 0: no limit")
 ]
@@ -61,7 +60,7 @@ class NewEvent(_Body):
 
     time: StrictInt | StrictFloat | str
     """Number in the model's unit, or a date."""
-    type: StrictInt | str
+    type: StrictInt | StrictFloat | str
     """Name or code of the type."""
     text: str | None = None
     """Text of the event."""
@@ -283,7 +282,6 @@ def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
         token=read_token(settings.token_file),
         max_bytes=1024 * settings.max_body_kib,
     )
-
     web.add_exception_handler(RequestValidationError, _answer_invalid)
 
     @web.post("/v1/sequences/{sequence_id:path}/events", summary="Append events to a sequence")

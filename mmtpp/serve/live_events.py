@@ -13,6 +13,8 @@ from mmtpp.data.sources.times import read_times
 from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.model.folders.record import TrainedTasks
 
+MAX_TEXT = 10_000
+"""Default of the largest length of a text, in characters."""
 MAX_NAME = 200
 """Largest length of the name of a sequence, and of an event's key."""
 FIELDS = ("sequence", "time", "type", "text", "key")

@@ -15,6 +15,9 @@ from mmtpp.predict.expert_next_event import DensityForecastSettings, forecast_ne
 from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.expert_states import ExpertStates
 
+MAX_SEQUENCES = 100_000
+"""Default of the largest number of sequences whose states an expert keeps in memory."""
+
 ReadEvents = Callable[[str], EventSequence]
 
 
@@ -36,24 +39,19 @@ class ForecastRequest:
     text: bool = False
     seed: int = 0
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether only the distributions of the next event are asked for."""
-        return not self.futures and not self.text
-
 
 class LiveModel(ABC):
     """Forecasts live sequences.
 
     Attributes:
         forecaster: The model.
+        max_batch: Largest number of forecasts that are computed before the first one is answered.
     """
+
+    max_batch = 64
 
     def __init__(self, forecaster: Forecaster) -> None:
         self.forecaster = forecaster
-
-    max_batch = 64
-    """Largest number of forecasts that are computed before the first one is answered."""
 
     @property
     @abstractmethod
@@ -123,37 +121,33 @@ class LiveExpert(LiveModel):
     ) -> list[Forecast | MmtppError]:
         """Forecast sequences; requests for the same are computed at once."""
         groups: dict[tuple[int, float, int], list[int]] = {}
+        states: dict[int, SequenceState] = {}
         answers: dict[int, Forecast | MmtppError] = {}
         for index, request in enumerate(requests):
-            if request.text:
-                answers[index] = ConfigError(
-                    "a temporal expert forecasts no texts", setting="text = true"
-                )
+            try:
+                states[index] = self._state(request, read)
+            except (ConfigError, DataError) as error:
+                answers[index] = error
             else:
                 key = (request.futures, request.horizon, request.seed)
                 groups.setdefault(key, []).append(index)
-        states: dict[str, SequenceState] = {}
-        for (futures, horizon, seed), asked in groups.items():
-            indices: list[int] = []
-            for index in asked:
-                name = requests[index].sequence_id
-                try:
-                    states[name] = self._states.get(name, read)
-                    indices.append(index)
-                except DataError as error:
-                    answers[index] = error
-            if not indices:
-                continue
-            names = [requests[index].sequence_id for index in indices]
+        for (futures, horizon, seed), indices in groups.items():
             changes = {"prediction.num_futures": futures, "prediction.horizon": horizon}
-            prediction = with_values(self.forecaster.config, changes).prediction
             settings = DensityForecastSettings(
-                trained_tasks=self.forecaster.trained_tasks, prediction=prediction, seed=seed
+                trained_tasks=self.forecaster.trained_tasks,
+                prediction=with_values(self.forecaster.config, changes).prediction,
+                seed=seed,
             )
-            known = [states[name] for name in names]
-            forecasts = forecast_next_events(names, self._expert, known, settings)
+            names = [requests[index].sequence_id for index in indices]
+            of_group = [states[index] for index in indices]
+            forecasts = forecast_next_events(names, self._expert, of_group, settings)
             answers.update(zip(indices, forecasts, strict=True))
         return [answers[index] for index in range(len(requests))]
+
+    def _state(self, request: ForecastRequest, read: ReadEvents) -> SequenceState:
+        if request.text:
+            raise ConfigError("a temporal expert forecasts no texts", setting="text = true")
+        return self._states.get(request.sequence_id, read)
 
     def remove(self, sequence_id: str) -> None:
         """Forget a sequence."""

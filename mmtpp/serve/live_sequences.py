@@ -5,15 +5,13 @@ that was accepted before, or rejected for a cause that is named and counted.
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmtpp.core.errors import MmtppError, ModelError
 from mmtpp.core.events import EventSequence
-from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.predict.next_event import Forecast
-from mmtpp.serve.event_log import EventLog, SequenceHead
+from mmtpp.serve.event_log import EventLog, SequenceHead, head_after
 from mmtpp.serve.live_events import EventReader, LiveEvent, RejectedEvent, to_sequence
 from mmtpp.serve.live_model import ForecastRequest, LiveModel
 
@@ -24,13 +22,17 @@ class Accepted:
 
     Attributes:
         sequence_id: Name of its sequence.
-        position: Its position in the sequence, from 0; -1 for a repeated event.
-        is_repeated: Whether the event with this key had been accepted before.
+        position: Its position in the sequence, from 0; None for an event whose key the sequence
+            had before.
     """
 
     sequence_id: str
-    position: int
-    is_repeated: bool = False
+    position: int | None
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the event had been accepted before."""
+        return self.position is None
 
 
 Outcome = Accepted | RejectedEvent
@@ -75,13 +77,13 @@ class LiveSequences:
         model: The model.
         max_text: Largest length of a text, in characters.
 
-    Attributes:
-        counts: Numbers of accepted and repeated events, and of rejected ones by cause.
+    Raises:
+        StorageError: The log belongs to other types or another time unit.
+        ModelError: The model does not know a type of the log.
     """
 
     def __init__(self, log: EventLog, model: LiveModel, *, max_text: int) -> None:
         self.log, self._max_text = log, max_text
-        self.counts: Counter[str] = Counter()
         self.replace_model(model)
 
     def replace_model(self, model: LiveModel) -> None:
@@ -92,7 +94,12 @@ class LiveSequences:
             ModelError: The model cannot read a type of these events.
         """
         trained_tasks = model.forecaster.trained_tasks
-        self.log.check_same(description(trained_tasks))
+        self.log.claim(
+            {
+                "type_names": json.dumps(list(trained_tasks.type_names), ensure_ascii=False),
+                "seconds_per_unit": repr(trained_tasks.seconds_per_unit),
+            }
+        )
         unknown = sorted(self.log.type_codes() - model.known_codes)
         if unknown:
             names = ", ".join(map(trained_tasks.name_of, unknown))
@@ -133,8 +140,6 @@ class LiveSequences:
         if pending.events:
             self.log.append(pending.events)
             self._advance(_added(pending.events, before))
-        for outcome in (outcome for of_request in outcomes for outcome in of_request):
-            self.counts[_name(outcome)] += 1
         return outcomes
 
     def forecast(self, requests: Sequence[ForecastRequest]) -> list[Forecast | MmtppError | None]:
@@ -179,11 +184,10 @@ class LiveSequences:
         pending: _Pending,
     ) -> list[Outcome]:
         """Give the events of a request their places after those that are pending."""
-        heads, num_pending = dict(pending.heads), len(pending.events)
-        keyed = dict(pending.keyed)
+        num_pending = len(pending.events)
         first = events[0]
         if request.after is not None and isinstance(first, LiveEvent):
-            head = heads[first.sequence_id]
+            head = pending.heads[first.sequence_id]
             if head.num_events != request.after:
                 events = [_wrong_position(request.after, head), *events[1:]]
         outcomes: list[Outcome] = [
@@ -192,8 +196,7 @@ class LiveSequences:
         ]
         rejected = [outcome for outcome in outcomes if isinstance(outcome, RejectedEvent)]
         if rejected and request.all_or_none:
-            del pending.events[num_pending:]
-            pending.heads, pending.keyed = heads, keyed
+            self._take_back(pending, num_pending)
             with_others = RejectedEvent(
                 "rejected_with_others", f"another event of the request: {rejected[0].message}"
             )
@@ -203,13 +206,23 @@ class LiveSequences:
             ]
         return outcomes
 
+    def _take_back(self, pending: _Pending, num_kept: int) -> None:
+        """Remove the pending events after the first ones."""
+        removed = pending.events[num_kept:]
+        del pending.events[num_kept:]
+        for _, event in removed:
+            pending.keyed.pop((event.sequence_id, event.key), None)
+        ends = {event.sequence_id: head_after(place, event) for place, event in pending.events}
+        for name in {event.sequence_id for _, event in removed}:
+            pending.heads[name] = ends.get(name) or self.log.heads([name])[name]
+
     def _place_event(self, event: LiveEvent, pending: _Pending) -> Outcome:
         name, head = event.sequence_id, pending.heads[event.sequence_id]
         if event.key:
             known = pending.keyed.get((name, event.key)) or self.log.with_key(name, event.key)
             if known is not None:
                 if known.has_content_of(event):
-                    return Accepted(name, -1, is_repeated=True)
+                    return Accepted(name, None)
                 return RejectedEvent(
                     "key_in_use", f"key {event.key!r} belongs to another event of the sequence"
                 )
@@ -222,16 +235,8 @@ class LiveSequences:
         pending.events.append((head.num_events, event))
         if event.key:
             pending.keyed[name, event.key] = event
-        pending.heads[name] = SequenceHead(head.num_events + 1, event.time)
+        pending.heads[name] = head_after(head.num_events, event)
         return Accepted(name, head.num_events)
-
-
-def description(trained_tasks: TrainedTasks) -> dict[str, str]:
-    """What a log of events belongs to: the types and the time unit of a model."""
-    return {
-        "type_names": json.dumps(list(trained_tasks.type_names), ensure_ascii=False),
-        "seconds_per_unit": repr(trained_tasks.seconds_per_unit),
-    }
 
 
 def _wrong_position(after: int, head: SequenceHead) -> RejectedEvent:
@@ -243,7 +248,8 @@ def _wrong_position(after: int, head: SequenceHead) -> RejectedEvent:
     )
 
 
-def _name(outcome: Outcome) -> str:
+def outcome_name(outcome: Outcome) -> str:
+    """The name by which outcomes are counted: accepted, repeated, or rejected with the cause."""
     if isinstance(outcome, RejectedEvent):
         return f"rejected/{outcome.cause}"
     return "repeated" if outcome.is_repeated else "accepted"

@@ -11,7 +11,13 @@ from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.forecast_json import forecasts_to_json
 from mmtpp.serve.live_events import RejectedEvent
 from mmtpp.serve.live_model import ForecastRequest
-from mmtpp.serve.live_sequences import Accepted, AppendRequest, LiveSequences, Outcome
+from mmtpp.serve.live_sequences import (
+    Accepted,
+    AppendRequest,
+    LiveSequences,
+    Outcome,
+    outcome_name,
+)
 
 MAX_LINE = 2**20
 """Largest length of a line, in bytes."""
@@ -41,6 +47,19 @@ class Scorer:
         self._live = live
         self._forecasts: OrderedDict[str, Forecast] = OrderedDict()
         self.counts: Counter[str] = Counter()
+
+    def answer_lines(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Answer JSON lines with JSON lines.
+
+        Args:
+            blocks: Parts of a file of JSON lines, as they arrive.
+
+        Yields:
+            The answers to the lines that a block completes, a line each.
+        """
+        for answers in self(blocks):
+            lines = (orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE) for answer in answers)
+            yield b"".join(lines)
 
     def __call__(self, blocks: Iterable[bytes]) -> Iterator[list[Answer]]:
         """Answer lines.
@@ -93,11 +112,10 @@ class Scorer:
     ) -> Answer:
         if isinstance(outcome, RejectedEvent):
             return self._rejection(line, outcome)
+        self.counts[outcome_name(outcome)] += 1
         name = outcome.sequence_id
         if outcome.is_repeated:
-            self.counts["repeated"] += 1
             return {"line": line.number, "sequence": name, "repeated": True}
-        self.counts["accepted"] += 1
         answer: Answer = {"line": line.number, "sequence": name, "position": outcome.position}
         forecast = after[name]
         if not isinstance(forecast, Forecast):
@@ -109,7 +127,7 @@ class Scorer:
         return answer
 
     def _rejection(self, line: _Line, rejected: RejectedEvent) -> Answer:
-        self.counts[f"rejected/{rejected.cause}"] += 1
+        self.counts[outcome_name(rejected)] += 1
         return {"line": line.number, "rejected": rejected.cause, "message": rejected.message}
 
     def _forecasts_before(self, names: list[str]) -> dict[str, Forecast]:

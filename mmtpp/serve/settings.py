@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mmtpp.serve.event_log import IN_MEMORY
+from mmtpp.serve.live_events import MAX_TEXT
+from mmtpp.serve.live_model import MAX_SEQUENCES
 
 MAX_SHARDS = 256
 
@@ -26,7 +28,7 @@ class ServeSettings(BaseModel):
     tracking_uri: str = ""
     """Address of the MLflow server of ``models:/``; empty for MLFLOW_TRACKING_URI."""
     follow_s: PositiveFloat = 30.0
-    """Time between two looks at the registry, in seconds."""
+    """Time between two polls of the registry, in seconds."""
     state_folder: str = ""
     """Folder of the logs of events, on a disk that every machine reaches that may run a shard.
     Empty: events are kept in memory, and lost with the process."""
@@ -37,14 +39,14 @@ class ServeSettings(BaseModel):
     """Number of GPUs of each of them, for language models."""
     max_gateways: PositiveInt = 4
     """Largest number of processes that read requests; Serve starts more of them under load."""
-    max_sequences: PositiveInt = 100_000
+    max_sequences: PositiveInt = MAX_SEQUENCES
     """Largest number of sequences whose state an expert keeps in memory, over all shards. The state
     of another one is computed from its events when it is needed."""
     max_body_kib: PositiveInt = 1024
     """Largest body of a request, in KiB."""
     max_events: PositiveInt = 1000
     """Largest number of events of a request."""
-    max_text: NonNegativeInt = 10_000
+    max_text: NonNegativeInt = MAX_TEXT
     """Largest length of a text, in characters."""
     max_futures: NonNegativeInt = 200
     """Largest number of sampled futures of a forecast."""

@@ -22,7 +22,7 @@ from mmtpp.serve.live_sequences import (
     AppendRequest,
     LiveSequences,
     Outcome,
-    description,
+    outcome_name,
 )
 from mmtpp.serve.settings import ServeSettings
 from mmtpp.track.registered_model import PREFIX, RegisteredModel, find_registered_model
@@ -89,9 +89,8 @@ class Shard:
     async def _serve(self, model: RegisteredModel) -> None:
         loaded = await asyncio.to_thread(self._load, model)
         if self._live is None:
-            trained_tasks = loaded.forecaster.trained_tasks
             path = self._settings.log_path(self._index)
-            log = await asyncio.to_thread(EventLog, path, description(trained_tasks))
+            log = await asyncio.to_thread(EventLog, path)
             self._live = LiveSequences(log, loaded, max_text=self._settings.max_text)
         else:
             self._live.replace_model(loaded)
@@ -118,7 +117,7 @@ class Shard:
             For each request ``outcomes`` of its events, and ``forecasts`` by sequence.
         """
         outcomes = self._sequences.append([request for request, _ in requests])
-        labels = Counter(_label(outcome) for of_request in outcomes for outcome in of_request)
+        labels = Counter(outcome_name(outcome) for of_request in outcomes for outcome in of_request)
         for label, count in labels.items():
             self._events.inc(count, {"outcome": label})
         wanted = {
@@ -219,12 +218,6 @@ class Shard:
     def _set_gauges(self) -> None:
         for name, value in self._sequences.model.counts().items():
             self._states.set(value, {"figure": name})
-
-
-def _label(outcome: Outcome) -> str:
-    if isinstance(outcome, RejectedEvent):
-        return outcome.cause
-    return "repeated" if outcome.is_repeated else "accepted"
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from mmtpp.core.errors import StorageError
+from mmtpp.core.errors import StorageError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def download_model(uri: str, *, files: Sequence[str] = FILES) -> Path:
         )
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
         raise StorageError(
-            f"cannot download this model from the hub: {str(error).splitlines()[0]}",
+            f"cannot download this model from the hub: {first_line(error)}",
             where=uri,
             cause="there is no network (HF_ENDPOINT), the model does not exist, it needs a token "
             "(HF_TOKEN), or the disk is full (HF_HOME)",

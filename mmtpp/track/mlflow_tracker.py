@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from mmtpp.config.schema import TrackingSection
-from mmtpp.core.errors import StoppedError, StorageError, without_addresses
+from mmtpp.core.errors import StoppedError, StorageError, first_line
 from mmtpp.storage.paths import copy_folder, join, write_bytes
 from mmtpp.track.tracker import RunIdentity, TrackedData
 
@@ -64,7 +64,7 @@ def ping(uri: str) -> None:
         MlflowClient(uri).search_experiments(max_results=1)
     except MlflowException as error:
         raise StorageError(
-            f"the MLflow server {uri} does not answer: {str(error).splitlines()[0][:200]}",
+            f"the MLflow server {uri} does not answer: {first_line(error)}",
             cause="the server is not running or not reachable from here, or it requires "
             "MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
             setting="tracking.uri, or MLFLOW_TRACKING_URI in the environment",
@@ -325,14 +325,14 @@ class MlflowTracker:
                 # errors of requests and urllib3 are OSErrors
                 except (MlflowException, OSError, StorageError) as error:
                     if getattr(error, "error_code", "") in REFUSALS:
-                        logger.warning("MLflow refuses %s: %s", record["call"], _first_line(error))
+                        logger.warning("MLflow refuses %s: %s", record["call"], first_line(error))
                         self._unsent.append(record)
                         break
                     if wait == FIRST_WAIT_S:
                         logger.warning(
                             "MLflow does not accept %s; the job continues and tries again: %s",
                             record["call"],
-                            _first_line(error),
+                            first_line(error),
                         )
                     self._has_given_up.wait(wait)
                     wait = min(2 * wait, LONGEST_WAIT_S)
@@ -366,7 +366,3 @@ class MlflowTracker:
             tags[PARENT_TAG] = self._parent_run_id
         run = client.create_run(experiment_id, tags=tags, run_name=self._run_name)
         return run.info.run_id
-
-
-def _first_line(error: Exception) -> str:
-    return without_addresses((str(error).splitlines() or [type(error).__name__])[0])[:300]

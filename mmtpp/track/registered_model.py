@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
-from mmtpp.core.errors import ModelError
+from mmtpp.core.errors import ModelError, first_line
 
 PREFIX = "models:/"
 _ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
@@ -65,7 +65,7 @@ def find_registered_model(address: str, *, tracking_uri: str) -> RegisteredModel
             metadata = Model.load(str(Path(folder))).metadata or {}
     except (MlflowException, OSError) as error:
         raise ModelError(
-            f"the registered model cannot be read: {str(error).partition(chr(10))[0]}",
+            f"the registered model cannot be read: {first_line(error)}",
             where=address,
             cause="the registry has no such name, alias or version, or cannot be reached",
             setting=f"tracking_uri = {tracking_uri}",

@@ -9,25 +9,27 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 import ray
+import torch
 from mlflow.tracking import MlflowClient
 from ray import serve
 from ray.util.state import list_actors
 
 from cluster.ports import free_ports
 from mmtpp.api.forecaster import Forecaster
+from mmtpp.expert.expert_folder import load_expert
 from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.app import build
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.forecast_json import forecasts_to_json
 from mmtpp.serve.live_model import ForecastRequest, live_model
-from mmtpp.serve.live_sequences import AppendRequest, LiveSequences, description
+from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.serve.settings import ServeSettings
 from mmtpp.track.logged_model import save_forecaster
 
@@ -275,6 +277,11 @@ def test_the_service_follows_an_alias_of_the_registry(
     name = f"live-{tmp_path.name}"
     other = tmp_path / "other"
     service.forecaster.save_pretrained(other)
+    changed = load_expert(str(other))
+    with torch.no_grad():
+        for network in changed.networks:
+            network.type_embedding.weight.mul_(-2.0)
+    changed.save(other)
     mlflow_client.create_registered_model(name)
     for path in (service.settings.model_uri, str(other)):
         _register(mlflow_client, name, path, tmp_path)
@@ -297,7 +304,12 @@ def test_the_service_follows_an_alias_of_the_registry(
     assert set(models) == {f"models:/{name}/1", f"models:/{name}/2"}
     assert longest < 5  # it takes longer to load a model in a new process
     assert _pids("following") == pids
-    assert answer["events"] == len(events)
+    second = replace(
+        service, url=f"{service.url}/following", forecaster=Forecaster.from_pretrained(other)
+    )
+    second.check_forecast("followed", events)
+    with pytest.raises(AssertionError):  # the forecast of the first model is another one
+        replace(second, forecaster=service.forecaster).check_forecast("followed", events)
     mlflow_client.delete_registered_model_alias(name, "champion")  # the model stays
     time.sleep(2)
     assert service.ask(f"{path}/forecast")[1]["model"] == f"models:/{name}/2"
@@ -323,8 +335,7 @@ def _pids(application: str) -> set[int]:
 def test_a_language_model_forecasts_the_events_of_the_log(adapted):
     """Without Serve, whose parts do not differ: an adapter with its base, and with text."""
     forecaster = Forecaster.from_pretrained(adapted["adapter_uri"])
-    log = EventLog(IN_MEMORY, description(forecaster.trained_tasks))
-    live = LiveSequences(log, live_model(forecaster, max_sequences=1), max_text=100)
+    live = LiveSequences(EventLog(IN_MEMORY), live_model(forecaster, max_sequences=1), max_text=100)
     codes = forecaster.trained_tasks.type_codes
     names = [forecaster.trained_tasks.name_of(code) for code in codes]
     raw = [

@@ -179,3 +179,19 @@ def test_the_grid_of_a_range():
 def test_first_bytes_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"not in 1\.\.126"):
         IntervalGrid.from_first_bytes(0, 3, num_bytes=2)
+
+
+def test_forecasts_are_split_and_joined():
+    parts = [_exponential(zero=zero) for zero in (0.0, 0.25, 0.75)]
+    joined = IntervalForecasts.join(parts)
+    levels = [0.05, 0.5, 0.9]
+    for part, again, row in zip(parts, joined.split(), joined.quantiles(levels), strict=True):
+        np.testing.assert_array_equal(again.mass, part.mass)
+        assert (again.zero, again.outside) == (part.zero, part.outside)
+        assert row.tolist() == part.quantiles(levels)[0].tolist()
+    # 0.75 of the probability is at 0; above it, the exponential has the remaining quarter
+    assert joined.quantiles(levels)[2] == pytest.approx(
+        [0, 0, SCALE * np.log(0.25 / 0.1)], rel=1e-3
+    )
+    with pytest.raises(ValueError, match="different grids"):
+        IntervalForecasts.join([parts[0], _exponential(num_bytes=4)])

@@ -9,6 +9,7 @@ import torch
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.model_kind import ModelKind
+from mmtpp.expert import expert_forecasts
 from mmtpp.expert.expert_folder import WEIGHTS_FILE, Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
@@ -77,7 +78,11 @@ def test_simultaneous_events_have_the_probability_of_zero(forecasts: ExpertForec
     assert ((quantiles == 0) == (levels <= intervals.zero[:, None])).all()
 
 
-def test_the_type_alone_is_the_mean_over_intervals(forecasts: ExpertForecasts):
+@pytest.mark.parametrize("rows_per_pass", [7, 1024])
+def test_the_type_alone_is_the_mean_over_intervals(
+    forecasts: ExpertForecasts, monkeypatch: pytest.MonkeyPatch, rows_per_pass: int
+):
+    monkeypatch.setattr(expert_forecasts, "_ROWS_PER_PASS", rows_per_pass)
     grid = IntervalRange(TICK, 60.0, TICK).grid(num_bytes=2)
     marginal = forecasts.marginal_type_log_probabilities(forecasts.interval_forecasts(grid))
     assert np.exp(marginal).sum(axis=1) == pytest.approx(1.0)

@@ -207,7 +207,7 @@ THIRD_PARTY = {
         "scipy",
         "tomli_w",
     },
-    "cli": {"orjson"},
+    "cli": set(),
 }
 # Inside a package: the modules and folders that a folder may import. Folders without an entry
 # import none. Modules next to the folders use them, except for those that are named here.

@@ -14,8 +14,6 @@ from mmtpp.serve import event_log
 from mmtpp.serve.event_log import IN_MEMORY, EventLog, SequenceHead
 from mmtpp.serve.live_events import LiveEvent
 
-ABOUT = {"type_names": "[]"}
-
 
 def _write(log: EventLog, name: str, number: int, *, start: int = 0) -> None:
     log.append(
@@ -24,11 +22,11 @@ def _write(log: EventLog, name: str, number: int, *, start: int = 0) -> None:
 
 
 def test_events_are_read_as_they_were_written(tmp_path: Path):
-    log = EventLog(str(tmp_path / "new" / "log.sqlite"), ABOUT)
+    log = EventLog(str(tmp_path / "new" / "log.sqlite"))
     log.append([(0, LiveEvent("a", 1 / 3, 2, "é \x00 x", "k")), (0, LiveEvent("b", -1e300, 0))])
     log.append([(1, LiveEvent("a", 5.0, 3))])
     log.close()
-    again = EventLog(str(tmp_path / "new" / "log.sqlite"), ABOUT)
+    again = EventLog(str(tmp_path / "new" / "log.sqlite"))
     sequence = again.read("a")
     assert sequence.times.tolist() == [1 / 3, 5.0]
     assert sequence.types.tolist() == [2, 3]
@@ -43,7 +41,7 @@ def test_events_are_read_as_they_were_written(tmp_path: Path):
 
 
 def test_a_write_that_fails_leaves_nothing():
-    log = EventLog(IN_MEMORY, ABOUT)
+    log = EventLog(IN_MEMORY)
     _write(log, "a", 2)
     events = [(2, LiveEvent("a", 3.0, 0)), (1, LiveEvent("a", 4.0, 0))]  # position 1 exists
     with pytest.raises(StorageError, match="cannot be used"):
@@ -57,7 +55,7 @@ def test_a_killed_process_loses_no_event_that_it_has_reported(tmp_path: Path):
     code = (
         "import sys; from mmtpp.serve.event_log import EventLog\n"
         "from mmtpp.serve.live_events import LiveEvent\n"
-        f"log = EventLog({path!r}, {ABOUT!r})\n"
+        f"log = EventLog({path!r})\n"
         "for place in range(10**6):\n"
         "    log.append([(place, LiveEvent('a', float(place), 0))])\n"
         "    print(place, flush=True)\n"
@@ -70,7 +68,7 @@ def test_a_killed_process_loses_no_event_that_it_has_reported(tmp_path: Path):
     os.kill(process.pid, signal.SIGKILL)
     reported = int(process.stdout.read().rstrip("\n").rpartition("\n")[2] or reported)
     process.wait()
-    times = EventLog(path, ABOUT).read("a").times
+    times = EventLog(path).read("a").times
     assert times.tolist() == list(map(float, range(len(times))))
     assert len(times) >= reported + 1
 
@@ -78,17 +76,22 @@ def test_a_killed_process_loses_no_event_that_it_has_reported(tmp_path: Path):
 def test_a_second_process_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(event_log, "_LOCK_PATIENCE_S", 0.1)
     path = str(tmp_path / "log.sqlite")
-    log = EventLog(path, ABOUT)
+    log = EventLog(path)
     _write(log, "a", 1)
     with pytest.raises(StorageError, match="another process serves from the same file"):
-        EventLog(path, ABOUT)
+        EventLog(path)
 
 
 def test_the_log_of_other_types_is_refused(tmp_path: Path):
     path = str(tmp_path / "log.sqlite")
-    EventLog(path, ABOUT).close()
+    first = EventLog(path)
+    first.claim({"type_names": "[]", "seconds_per_unit": "1.0"})
+    first.close()
+    again = EventLog(path)
+    again.claim({"type_names": "[]"})
     with pytest.raises(StorageError, match=r"has type_names = \[\], not \[1\]"):
-        EventLog(path, {"type_names": "[1]"})
+        again.claim({"type_names": "[1]"})
+    again.claim({"type_names": "[]"})
 
 
 @pytest.mark.parametrize("content", [b"no database" * 100, b"SQLite format 3\x00" + b"x" * 2000])
@@ -96,17 +99,17 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes):
     path = tmp_path / "log.sqlite"
     path.write_bytes(content)
     with pytest.raises(StorageError, match="the file is damaged"):
-        EventLog(str(path), ABOUT)
+        EventLog(str(path))
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be used"):
-        EventLog(str(tmp_path / "file" / "log.sqlite"), ABOUT)
+        EventLog(str(tmp_path / "file" / "log.sqlite"))
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path):
-    log = EventLog(str(tmp_path / "log.sqlite"), ABOUT)
+    log = EventLog(str(tmp_path / "log.sqlite"))
     _write(log, "a", 1)
     pages = log._database.execute("PRAGMA page_count").fetchone()[0]
     log._database.execute(f"PRAGMA max_page_count = {pages + 1}")

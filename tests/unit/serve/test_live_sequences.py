@@ -1,5 +1,6 @@
 """Live sequences: the same forecasts as for whole sequences, and an outcome for every event."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.live_events import RejectedEvent
 from mmtpp.serve.live_model import ForecastRequest, live_model
-from mmtpp.serve.live_sequences import Accepted, AppendRequest, LiveSequences, description
+from mmtpp.serve.live_sequences import Accepted, AppendRequest, LiveSequences, outcome_name
 from tests.helpers.live_models import KNOWN, TYPES, expert_forecaster
 
 LEVELS = (0.05, 0.5, 0.95)
@@ -23,8 +24,9 @@ def forecaster() -> Forecaster:
 
 
 def _live(forecaster: Forecaster, *, max_sequences: int = 100, path: str = IN_MEMORY):
-    log = EventLog(path, description(forecaster.trained_tasks))
-    return LiveSequences(log, live_model(forecaster, max_sequences=max_sequences), max_text=100)
+    return LiveSequences(
+        EventLog(path), live_model(forecaster, max_sequences=max_sequences), max_text=100
+    )
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_every_event_of_a_mixed_request_has_its_own_outcome(live: LiveSequences)
     assert outcomes[2] == Accepted("b", 0)
     assert _cause(outcomes[3]) == "not_an_object"
     assert outcomes[4] == Accepted("a", 1)  # without a key, an equal event is another one
-    assert live.counts == {
+    assert Counter(map(outcome_name, outcomes)) == {
         "accepted": 3,
         "rejected/out_of_order": 1,
         "rejected/not_an_object": 1,
@@ -142,6 +144,28 @@ def test_all_or_none(live: LiveSequences):
     assert live.log.read("a").times.tolist() == [3.0]
 
 
+def test_a_refused_request_between_others_leaves_their_events(live: LiveSequences):
+    """All in one write: events of the same sequence before it, and one after it."""
+    first, good, bad, last = (
+        {"sequence": "a", "time": time, "type": 0, "key": key}
+        for time, key in ((1, "k"), (7, "l"), (0, "m"), (2, "l"))
+    )
+    outcomes = live.append(
+        [
+            AppendRequest([first]),
+            AppendRequest([good, bad], all_or_none=True),
+            AppendRequest([last]),
+        ]
+    )
+    assert outcomes[0] == [Accepted("a", 0)]
+    assert [outcome_name(outcome) for outcome in outcomes[1]] == [
+        "rejected/rejected_with_others",
+        "rejected/out_of_order",
+    ]
+    assert outcomes[2] == [Accepted("a", 1)]
+    assert live.log.read("a").times.tolist() == [1.0, 2.0]
+
+
 def test_a_request_that_is_sent_again_adds_nothing(live: LiveSequences):
     events = [{"sequence": "a", "time": time, "type": 0} for time in (1, 2)]
     again = [AppendRequest(events, after=0, all_or_none=True)] * 2
@@ -157,48 +181,46 @@ def test_a_request_that_is_sent_again_adds_nothing(live: LiveSequences):
 def test_keys_recognise_repeated_events(live: LiveSequences):
     event = {"sequence": "a", "time": 1, "type": 0, "key": "k"}
     [outcomes] = live.append([AppendRequest([event, event])])
-    assert outcomes == [Accepted("a", 0), Accepted("a", -1, is_repeated=True)]
+    assert outcomes == [Accepted("a", 0), Accepted("a", None)]
     [[late]] = live.append([AppendRequest([{"sequence": "a", "time": 2, "type": 0}])])
     assert late == Accepted("a", 1)
     [outcomes] = live.append([AppendRequest([event, {**event, "time": 3}])])
-    assert outcomes[0] == Accepted("a", -1, is_repeated=True)
+    assert outcomes[0] == Accepted("a", None)
     assert _cause(outcomes[1]) == "key_in_use"
     [[other]] = live.append([AppendRequest([{**event, "sequence": "b"}])])
     assert other == Accepted("b", 0)
     assert len(live.log.read("a")) == 2
 
 
-def test_a_failed_write_changes_nothing(
-    live: LiveSequences, forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("part", "method", "num_events"),
+    [
+        pytest.param("log", "append", 3, id="the write fails: nothing changes"),
+        pytest.param("model", "advance", 4, id="what follows fails: no old state is used"),
+    ],
+)
+def test_an_error_leaves_the_forecasts_right(
+    live: LiveSequences,
+    forecaster: Forecaster,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    method: str,
+    num_events: int,
 ):
-    events = _events("s", 4, 0)
+    events = _events("s", 5, 0)
     live.append([AppendRequest(events[:3])])
 
-    def fail(rows) -> None:
+    def fail(_) -> None:
         raise StorageError("full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(live.log, "append", fail)
+        patch.setattr(getattr(live, part), method, fail)
         with pytest.raises(StorageError, match="full"):
-            live.append([AppendRequest(events[3:])])
-    _check_same(live.forecast([ForecastRequest("s")])[0], _expected(forecaster, events[:3]))
-    live.append([AppendRequest(events[3:])])
-    _check_same(live.forecast([ForecastRequest("s")])[0], _expected(forecaster, events))
-
-
-def test_an_error_after_the_write_leaves_no_old_state(
-    live: LiveSequences, forecaster: Forecaster, monkeypatch: pytest.MonkeyPatch
-):
-    events = _events("s", 4, 0)
-    live.append([AppendRequest(events[:3])])
-
-    def fail(added) -> None:
-        raise RuntimeError("fault")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(live.model, "advance", fail)
-        with pytest.raises(RuntimeError, match="fault"):
-            live.append([AppendRequest(events[3:])])
+            live.append([AppendRequest(events[3:4])])
+    _check_same(
+        live.forecast([ForecastRequest("s")])[0], _expected(forecaster, events[:num_events])
+    )
+    live.append([AppendRequest(events[num_events:])])
     _check_same(live.forecast([ForecastRequest("s")])[0], _expected(forecaster, events))
 
 

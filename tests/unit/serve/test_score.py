@@ -8,10 +8,12 @@ import sys
 import pytest
 
 from mmtpp.api.forecaster import Forecaster
+from mmtpp.expert.expert_folder import Expert
+from mmtpp.model.folders.record import write_tasks
 from mmtpp.serve import score
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.live_model import live_model
-from mmtpp.serve.live_sequences import LiveSequences, description
+from mmtpp.serve.live_sequences import LiveSequences
 from mmtpp.serve.score import Scorer
 from tests.helpers.live_models import expert_forecaster
 
@@ -35,8 +37,9 @@ def forecaster() -> Forecaster:
 
 
 def _scorer(forecaster: Forecaster) -> Scorer:
-    log = EventLog(IN_MEMORY, description(forecaster.trained_tasks))
-    return Scorer(LiveSequences(log, live_model(forecaster, max_sequences=10), max_text=100))
+    return Scorer(
+        LiveSequences(EventLog(IN_MEMORY), live_model(forecaster, max_sequences=10), max_text=100)
+    )
 
 
 def _answers(forecaster: Forecaster, blocks: list[bytes]) -> list[dict]:
@@ -118,9 +121,6 @@ def test_the_command_answers_while_its_input_is_open(tmp_path):
     forecaster = expert_forecaster()
     folder = tmp_path / "model"
     folder.mkdir()
-    from mmtpp.expert.expert_folder import Expert
-    from mmtpp.model.folders.record import write_tasks
-
     assert isinstance(forecaster.model, Expert)
     assert forecaster.vocabulary is not None
     forecaster.model.save(folder)
