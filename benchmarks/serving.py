@@ -403,8 +403,8 @@ def main() -> int:
     }
     on = machine("ray", "fastapi", "torch", used="shared by clients and service")
     how = (
-        f"`make bench-serve CHAOS_SECONDS={seconds:g}`; {on}. An expert trained on danmaku; {len(events):,} comments "
-        "on one video of the test split, replayed under many names."
+        f"`make bench-serve CHAOS_SECONDS={seconds:g}`; {on}. An expert trained on danmaku; "
+        f"{len(events):,} comments on one video of the test split, replayed under many names."
     )
     fails = (not kept, gib >= MAX_GIB, worst >= MAX_DIFFERENCE, num_wrong > 0)
     missed = [name for name, is_missed in zip(floors, fails, strict=True) if is_missed]
