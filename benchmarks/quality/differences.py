@@ -6,16 +6,16 @@ Every trial keeps the sums of its negative log-likelihoods by sequence, in a tab
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from mmtpp.evaluate.scores.metrics import percentile_interval, target_values
+from mmtpp.evaluate.scores.metrics import target_values
+from mmtpp.evaluate.scores.paired_difference import RESAMPLES, Difference
+from mmtpp.evaluate.scores.paired_difference import paired_difference as difference_of_sums
 
 SUMS_SCHEMA = pa.schema(
     [
@@ -24,26 +24,6 @@ SUMS_SCHEMA = pa.schema(
         ("nll", pa.float64()),  # sum over these targets, of time and type, in nats
     ]
 )
-RESAMPLES = 10_000
-DRAWN_AT_ONCE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Mean difference of the negative log-likelihoods of two models.
-
-    Attributes:
-        value: First model minus second model, in nats per event; below 0 the first is better.
-        standard_error: Standard deviation of the difference over resampled sequences.
-        low, high: Ends of the 95 % interval over resampled sequences.
-        num_sequences: Number of sequences.
-    """
-
-    value: float
-    standard_error: float
-    low: float
-    high: float
-    num_sequences: int
 
 
 def sequence_sums(targets: pa.Table) -> pa.Table | None:
@@ -99,9 +79,6 @@ def paired_difference(
 ) -> Difference:
     """Subtract the likelihoods of one model from those of another, on the same targets.
 
-    Every resample draws the same sequences for both models, with replacement. A sequence that is
-    hard for both models therefore does not widen the interval.
-
     Args:
         first: Table of ``SUMS_SCHEMA``, at least one row.
         second: Table of ``SUMS_SCHEMA`` with the same sequences, in any order.
@@ -113,12 +90,13 @@ def paired_difference(
     """
     first, second = first.sort_by("sequence_id"), second.sort_by("sequence_id")
     _check_same_targets(first, second)
-    events = first["events"].to_numpy()
-    differences = first["nll"].to_numpy() - second["nll"].to_numpy()
-    drawn = _resampled_means(differences, events, np.random.default_rng(seed), resamples)
-    low, high = percentile_interval(drawn)
-    value = float(differences.sum() / events.sum())
-    return Difference(value, float(np.std(drawn, ddof=1)), low, high, len(events))
+    return difference_of_sums(
+        first["nll"].to_numpy(),
+        second["nll"].to_numpy(),
+        first["events"].to_numpy(),
+        seed=seed,
+        resamples=resamples,
+    )
 
 
 def same_targets(first: pa.Table, second: pa.Table) -> bool:
@@ -139,21 +117,3 @@ def _check_same_targets(first: pa.Table, second: pa.Table) -> None:
 
 def _num_events(table: pa.Table) -> int:
     return int(table["events"].to_numpy().sum())
-
-
-def _resampled_means(
-    sums: NDArray[np.float64],
-    events: NDArray[np.float64],
-    rng: np.random.Generator,
-    resamples: int,
-) -> NDArray[np.float64]:
-    """(R,) means per event over drawn sequences; resamples without any event are left out."""
-    parts: list[NDArray[np.float64]] = []
-    probabilities = np.full(len(sums), 1 / len(sums))
-    for start in range(0, resamples, DRAWN_AT_ONCE):
-        size = min(DRAWN_AT_ONCE, resamples - start)
-        counts = rng.multinomial(len(sums), probabilities, size=size)
-        num_events = counts @ events
-        has_events = num_events > 0
-        parts.append((counts @ sums)[has_events] / num_events[has_events])
-    return np.concatenate(parts)

@@ -74,6 +74,20 @@ JOBS = {
         "Score a trained model on held-out sequences and compare it with baselines.",
         ("track",),
     ),
+    "update": Job(
+        "mmtpp.update.update",
+        "update",
+        ("store.uri", "run.storage_uri", "update.model", "update.new_from"),
+        "Continue a temporal expert on new events, and promote it if it is better.",
+        ("train", "track"),
+    ),
+    "prequential": Job(
+        "mmtpp.update.prequential",
+        "prequential",
+        ("store.uri", "run.storage_uri"),
+        "Compare ways to keep an expert up to date: forecast each period, then learn from it.",
+        ("train", "track"),
+    ),
     "predict": Job(
         "mmtpp.predict.predict",
         "predict",

@@ -20,6 +20,7 @@ TOOLS = {
     "import": ("mmtpp.cli.import_command", "write the model of a GGUF file as a folder"),
     "inspect": ("mmtpp.cli.inspect_command", "show the content of a data set and its compression"),
     "plan": ("mmtpp.cli.plan_command", "estimate GPU memory, settings that fit, speed and cost"),
+    "rollback": ("mmtpp.cli.rollback_command", "undo the promotion of an updated model"),
     "scaling": ("mmtpp.cli.scaling_command", "fit a scaling law to the trials of a sweep"),
     "score": (
         "mmtpp.cli.score_command",
@@ -29,7 +30,7 @@ TOOLS = {
 }
 
 # optional packages that a tool imports, keys of ``extras.EXTRAS``
-TOOL_EXTRAS = {"import": ("gguf",), "plan": ("train", "track")}
+TOOL_EXTRAS = {"import": ("gguf",), "plan": ("train", "track"), "rollback": ("track",)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,8 @@ class Affects(StrEnum):
     """Trained weights, and the choice of the best model."""
     FINETUNE = "finetune"
     """Trained weights of ``finetune`` alone."""
+    UPDATE = "update"
+    """Weights of ``update`` and of ``prequential``, which continue a trained expert."""
     STEPS = "steps"
     """Number of updates. A run with a ``run.name`` continues when the number grows."""
     EVALUATION = "evaluation"

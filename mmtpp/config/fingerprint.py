@@ -11,6 +11,7 @@ from mmtpp.config.affects import Affects, settings_that_affect
 from mmtpp.config.schema import RunConfig
 
 TRAINING_JOBS = ("pretrain", "finetune")
+UPDATE_JOBS = ("update", "prequential")
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:
@@ -27,7 +28,8 @@ def run_fingerprint(config: RunConfig, *, job: str = "pretrain", steps: bool = T
 
     Args:
         config: Configuration of the job.
-        job: ``pretrain`` or ``finetune``; only ``finetune`` depends on tasks.
+        job: ``pretrain``, ``finetune``, ``update`` or ``prequential``; only ``finetune`` depends on
+            tasks, and only the last two on ``update``.
         steps: Whether the hash depends on the number of updates.
     """
     return fingerprint(fingerprinted_settings(config, job=job, steps=steps))
@@ -42,6 +44,8 @@ def _results(job: str, *, steps: bool = True) -> list[Affects]:
     results = [Affects.PLAN, Affects.RUN]
     if job == "finetune":
         results.append(Affects.FINETUNE)
+    if job in UPDATE_JOBS:
+        results.append(Affects.UPDATE)
     return [*results, Affects.STEPS] if steps else results
 
 
@@ -50,7 +54,8 @@ def run_name(config: RunConfig, job: str, *, store: str) -> str:
 
     Args:
         config: Configuration of the job.
-        job: ``pretrain``, ``finetune``, ``combine``, ``evaluate``, ``predict`` or ``export``.
+        job: ``pretrain``, ``finetune``, ``combine``, ``update``, ``prequential``, ``evaluate``,
+            ``predict`` or ``export``.
         store: Fingerprint of the store's content, or the source of its events.
     """
     if config.run.name and job in TRAINING_JOBS:

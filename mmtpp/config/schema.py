@@ -25,6 +25,7 @@ from mmtpp.config.optimizer_settings import (
 from mmtpp.config.run_settings import RunSection, TrackingSection
 from mmtpp.config.section import Section
 from mmtpp.config.training_settings import LossWeights, TaskWeights, TrainingSection, ZeroSection
+from mmtpp.config.update_settings import PrequentialSection, UpdateSection
 from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.style_layout import SOFT
 
@@ -40,6 +41,7 @@ __all__ = [
     "OptimizerPrecisionSection",
     "OptimizerSection",
     "PredictionSection",
+    "PrequentialSection",
     "RoundingSection",
     "RunConfig",
     "RunSection",
@@ -53,6 +55,7 @@ __all__ = [
     "TemplateSection",
     "TrackingSection",
     "TrainingSection",
+    "UpdateSection",
     "WindowSection",
     "ZeroSection",
 ]
@@ -95,6 +98,8 @@ class RunConfig(Section):
     model: ModelSection = ModelSection()
     lora: LoraSection = LoraSection()
     expert: ExpertSection = ExpertSection()
+    update: UpdateSection = UpdateSection()
+    prequential: PrequentialSection = PrequentialSection()
     tasks: TaskWeights = TaskWeights()
     training: TrainingSection = TrainingSection()
     optimizer: OptimizerSection = OptimizerSection()

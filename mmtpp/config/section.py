@@ -32,6 +32,14 @@ def _absolute(uri: str) -> str:
 Uri = Annotated[str, AfterValidator(_no_secrets), AfterValidator(_absolute)]
 
 
+def _absolute_folder(address: str) -> str:
+    return address if address.startswith("models:/") else _absolute(address)
+
+
+ModelAddress = Annotated[str, AfterValidator(_no_secrets), AfterValidator(_absolute_folder)]
+"""The folder of a model, or its address in MLflow's model registry, ``models:/NAME@ALIAS``."""
+
+
 def _as_text(value: object) -> object:
     """The text of a number or a date of TOML; other values unchanged."""
     if isinstance(value, date | datetime):

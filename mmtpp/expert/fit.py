@@ -1,7 +1,8 @@
 """Training of the expert's networks, one after the other, on any number of ranks.
 
-Each network has its own random start and order of events. The weights that are validated are a
-moving average over recent steps; the best ones on validation are kept.
+Each network has its own random start and order of events, or continues a trained one. The weights
+that are validated are a moving average over recent steps; the best ones on validation are kept,
+among them those that a trained network starts with.
 """
 
 import logging
@@ -33,6 +34,7 @@ from mmtpp.expert.network import (
     TrainingStatistics,
 )
 from mmtpp.expert.network_losses import ALONE, NetworkLosses, Ranks, mean_losses
+from mmtpp.expert.network_start import NetworkStart, RandomStart
 from mmtpp.expert.next_events import EventBlocks, NextEvents
 
 _WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
@@ -112,6 +114,7 @@ class ExpertFit:
         num_words: Number of rows of the table of words; 0 if the events have no words.
         reads_images: Whether the events have images.
         ranks: This process among the ranks.
+        start: Where the networks start; None for random weights.
 
     Attributes:
         progress: How far the training is.
@@ -127,21 +130,25 @@ class ExpertFit:
         num_words: int = 0,
         reads_images: bool = False,
         ranks: Ranks = ALONE,
+        start: NetworkStart | None = None,
     ) -> None:
         self.settings, self.progress = settings, FitProgress()
         self._training, self._validation, self._ranks = training, validation, ranks
         self._held_out: NextEvents | None = None
         memory = training.memory
-        self._size = NetworkSize(
-            width=settings.width,
-            num_components=settings.num_components,
-            num_types=num_types,
-            num_columns=len(memory.column_names),
-            num_words=num_words,
-            reads_images=reads_images,
-        )
         self._scale = IntervalScale.from_memory(memory, tick=training.tick)
-        self._statistics = training_statistics(training)
+        self._start = start or RandomStart(
+            NetworkSize(
+                width=settings.width,
+                num_components=settings.num_components,
+                num_types=num_types,
+                num_columns=len(memory.column_names),
+                num_words=num_words,
+                reads_images=reads_images,
+            ),
+            self._scale,
+            training_statistics(training),
+        )
         self._drawn = (
             HawkesTargets.fit(training, num_types=num_types, fraction=settings.hawkes_fraction)
             if settings.hawkes_fraction
@@ -189,10 +196,21 @@ class ExpertFit:
         """The finished networks; all of them after the training."""
         networks = []
         for weights in self._finished:
-            network = ExpertNetwork(self._size, self._scale)
+            network = ExpertNetwork(self._start.size, self._scale)
             network.load_state_dict(weights)
             networks.append(network.eval())
         return networks
+
+    def run(self) -> None:
+        """Train all networks to their end in this process, without checkpoints.
+
+        Raises:
+            NonFiniteLossError: The training diverged.
+        """
+        while not self.is_finished:
+            self.run_step()
+            if self.validation_is_due:
+                self.keep_or_end(self.validate())
 
     def run_step(self) -> NetworkLosses:
         """Update the present network once; return the losses of the batch over all ranks.
@@ -304,7 +322,9 @@ class ExpertFit:
         """Score the distribution of the training events; None without validation events."""
         if self._validation is None:
             return None
-        return marginal_losses(self._training, self._validation, num_types=self._size.num_types)
+        return marginal_losses(
+            self._training, self._validation, num_types=self._start.size.num_types
+        )
 
     def tensors(self) -> Tensors:
         """The state of the training: all weights and the moments of the optimiser, by name."""
@@ -322,7 +342,7 @@ class ExpertFit:
         }
         for part, weights in parts.items():
             state |= {f"{part}.{name}": tensor for name, tensor in weights.items()}
-        names = [name for name, _ in self._network.named_parameters()]
+        names = [name for name, _ in self._trained_parameters()]
         for index, moments in self._optimizer.state_dict()["state"].items():
             state |= {f"{key}.{names[index]}": value for key, value in moments.items()}
         return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
@@ -344,7 +364,7 @@ class ExpertFit:
         self._network.load_state_dict(_part(tensors, "network"))
         self._averaged.load_state_dict(_part(tensors, "averaged"))
         self._best = _part(tensors, "best")
-        names = [name for name, _ in self._network.named_parameters()]
+        names = [name for name, _ in self._trained_parameters()]
         keys = ("step", "exp_avg", "exp_avg_sq")
         state = self._optimizer.state_dict()
         state["state"] = {
@@ -358,18 +378,14 @@ class ExpertFit:
         """Build the next network, its optimiser and its batches, at the present step."""
         settings, index = self.settings, self.progress.network
         torch.manual_seed(seed_from("expert", settings.seed, index) % 2**63)
-        self._network = ExpertNetwork(
-            self._size,
-            self._scale,
-            dropout=settings.dropout,
-            memory_dropout=settings.memory_dropout,
+        self._network = self._start.build(
+            index, dropout=settings.dropout, memory_dropout=settings.memory_dropout
         )
-        self._network.start_from(self._statistics)
         self._averaged = deepcopy(self._network).eval()
         self._best: Tensors = _copy(self._averaged.state_dict())
         self._parallel = self._ranks.wrap(self._network)
         self._optimizer = torch.optim.AdamW(
-            self._network.parameters(),
+            (parameter for _, parameter in self._trained_parameters()),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             betas=(0.9, 0.95),
@@ -387,6 +403,14 @@ class ExpertFit:
             self._ranks.num_ranks,
             num_steps=self.num_steps,
         )
+        if self._start.is_trained and not self.progress.step:
+            losses = self.validate()
+            self.progress.best_nll = losses.nll if losses is not None else None
+
+    def _trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters of the present network that are trained, with their names."""
+        named = self._network.named_parameters()
+        return [(name, parameter) for name, parameter in named if parameter.requires_grad]
 
     def _kept(self, places: NDArray[np.int64], batch_size: int) -> Kept | None:
         """The values that dropout keeps, whichever ranks share the batch."""
@@ -404,9 +428,9 @@ class ExpertFit:
             return kept if self._ranks.num_ranks == 1 else kept[of_rank]
 
         wide = draw(2 * settings.width)
-        text = draw(TEXT_FEATURES if self._size.num_words else 0)
-        image = draw(IMAGE_FEATURES if self._size.reads_images else 0)
-        num_columns = self._size.num_columns if settings.memory_dropout else 0
+        text = draw(TEXT_FEATURES if self._start.size.num_words else 0)
+        image = draw(IMAGE_FEATURES if self._start.size.reads_images else 0)
+        num_columns = self._start.size.num_columns if settings.memory_dropout else 0
         return Kept(wide, text, image, draw(num_columns, settings.memory_dropout))
 
 

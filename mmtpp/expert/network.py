@@ -15,6 +15,7 @@ from mmtpp.core.past.event_memory import LIMIT
 from mmtpp.core.past.event_words import NO_WORD
 from mmtpp.expert.image_features import IMAGE_FEATURES, ImageFeatures
 from mmtpp.expert.interval_density import IntervalScale, LogNormalHead, LogNormals
+from mmtpp.expert.prompts import PromptPool
 
 _TYPE_WIDTH = 16
 _WORD_WIDTH = 16
@@ -37,6 +38,7 @@ class NetworkSize:
         reads_images: Whether the network reads images.
         context_width: Width of the hidden states of a language model that the network reads too; 0
             without a language model.
+        num_prompts: Number of prompts; 0 without prompts.
     """
 
     width: int
@@ -46,6 +48,7 @@ class NetworkSize:
     num_words: int = 0
     reads_images: bool = False
     context_width: int = 0
+    num_prompts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,8 @@ class ExpertNetwork(nn.Module):
             self.image_input = nn.Linear(IMAGE_FEATURES, width, bias=False)
         if size.context_width:
             self.context_input = nn.Linear(size.context_width, width, bias=False)
+        if size.num_prompts:
+            self.prompt_pool = PromptPool(size.num_prompts, width)
 
     def start_from(self, statistics: TrainingStatistics) -> None:
         """Normalise columns as in training, and start with the training intervals' distribution."""
@@ -180,6 +185,8 @@ class ExpertNetwork(nn.Module):
             if kept is not None:
                 image = image * kept.image / (1 - self.dropout)
             inputs = inputs + self.image_input(image)
+        if self.size.num_prompts:
+            inputs = inputs + self.prompt_pool(inputs)
         wide = gelu(self.expand(gelu(inputs)))
         if kept is not None:
             wide = wide * kept.wide / (1 - self.dropout)

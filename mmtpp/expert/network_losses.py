@@ -69,17 +69,42 @@ def mean_losses(
     for events in blocks:
         for index, part in enumerate(_passes(events)):
             if index % ranks.num_ranks == ranks.rank:
-                forecasts = ExpertForecasts.after(
-                    networks, part.memory, part.types, part.words, part.images
-                )
-                types = forecasts.type_log_probabilities(part.next_intervals)
-                type_nll = -types.gather(1, part.next_types[:, None])
-                interval_nll = -forecasts.log_density(part.next_intervals)
+                interval_nll, type_nll = _losses(networks, part)
                 sums[0] += interval_nll.sum()
                 sums[1] += type_nll.sum()
                 sums[2] += len(part)
     interval_nll, type_nll, count = ranks.total(sums).tolist()
     return NetworkLosses(interval_nll / count, type_nll / count, int(count))
+
+
+@torch.inference_mode()
+def event_losses(
+    networks: Sequence[ExpertNetwork], events: NextEvents
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log-likelihood of each of N events in the mean of the networks' distributions.
+
+    Args:
+        networks: Networks in evaluation mode.
+        events: Events to score.
+
+    Returns:
+        interval_nll_N: (N,) float64 nats of the interval's density.
+        type_nll_N: (N,) float64 nats of the type, given the interval.
+    """
+    parts = [_losses(networks, part) for part in _passes(events)]
+    interval_nll, type_nll = zip(*parts, strict=True)
+    return torch.cat(interval_nll), torch.cat(type_nll)
+
+
+def _losses(
+    networks: Sequence[ExpertNetwork], events: NextEvents
+) -> tuple[torch.Tensor, torch.Tensor]:
+    forecasts = ExpertForecasts.after(
+        networks, events.memory, events.types, events.words, events.images
+    )
+    types = forecasts.type_log_probabilities(events.next_intervals)
+    type_nll = -types.gather(1, events.next_types[:, None])[:, 0]
+    return -forecasts.log_density(events.next_intervals), type_nll
 
 
 def _passes(events: NextEvents) -> Iterator[NextEvents]:

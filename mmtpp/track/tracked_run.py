@@ -44,6 +44,6 @@ def tracked_run(
             }
         )
         tracker.set_description(description)
-        context = "training" if job in TRAINING_JOBS else "evaluation"
+        context = "training" if job in (*TRAINING_JOBS, "update") else "evaluation"
         tracker.log_dataset(tracked_store(config.store.uri, manifest, context=context))
         yield tracker

@@ -10,6 +10,23 @@ from mmtpp.track.tracker import RunIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContinuedTraining:
+    """The training of an expert that continues on new events.
+
+    Attributes:
+        model_uri: Folder of the expert.
+        new_from: Time of the first new event, in the source's unit.
+        replay: Number of older training events in an epoch for each new one.
+        num_prompts: Number of prompts that are trained; 0 trains the weights of the networks.
+    """
+
+    model_uri: str
+    new_from: float
+    replay: float
+    num_prompts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExpertInputs:
     """Everything a worker needs, as plain values that can be pickled.
 
@@ -30,6 +47,7 @@ class ExpertInputs:
         log_every: Number of updates between two log lines.
         upload_timeout_s: Seconds to retry the upload of a checkpoint.
         reports_validation: Whether Ray Train's callbacks receive validations.
+        continued: The expert that is continued; None trains a new one.
     """
 
     run: RunIdentity
@@ -47,6 +65,7 @@ class ExpertInputs:
     log_every: int
     upload_timeout_s: float
     reports_validation: bool
+    continued: ContinuedTraining | None = None
 
     @property
     def tick(self) -> float:

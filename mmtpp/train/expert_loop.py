@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mmtpp.core.errors import DataError, ModelError
 from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.past.past_events import PastEvents
+from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.training_metrics import (
     TRAINED_PARAMETERS,
     VALIDATION_JOINT_NLL,
@@ -29,9 +30,11 @@ from mmtpp.core.training.training_metrics import (
     VALIDATION_MARGINAL_NLL,
     VALIDATION_TIME_NLL,
 )
-from mmtpp.expert.expert_folder import Expert
+from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.fit import ExpertFit, FitProgress
-from mmtpp.expert.network_losses import NetworkLosses, Ranks
+from mmtpp.expert.network_losses import ALONE, NetworkLosses, Ranks
+from mmtpp.expert.network_start import TrainedStart
+from mmtpp.expert.new_events import targets_between, with_replay
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.expert.read_sequences import (
     count_events,
@@ -40,6 +43,7 @@ from mmtpp.expert.read_sequences import (
     without_images,
     without_words,
 )
+from mmtpp.expert.sequence_losses import as_read_by
 from mmtpp.model.folders.card import CARD_FILE
 from mmtpp.model.folders.record import write_tasks
 from mmtpp.model.tokens.vocabulary import Vocabulary
@@ -127,6 +131,7 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
 
     Raises:
         DataError: No training event is scored, or all intervals are zero.
+        ModelError: The folder of the expert that is continued is damaged.
     """
     started = time.monotonic()
     training = read_sequences(inputs.train_sequence_settings)
@@ -135,9 +140,43 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
         if inputs.validation_sequence_settings is not None
         else []
     )
-    num_events = count_events(training)
+    if inputs.continued is None:
+        fit = fit_on(inputs, training, validation, ranks)
+    else:
+        fit = continue_on(inputs, inputs.continued.load(inputs.tick), training, validation, ranks)
+    if ranks.rank == 0:
+        logger.info(
+            "%d training events an epoch and %d validation events, %d columns of memory, read in "
+            "%.1f s; %d networks of at most %d steps",
+            fit.events_per_epoch,
+            count_events(validation),
+            len(fit.memory.column_names),
+            time.monotonic() - started,
+            fit.settings.num_networks,
+            fit.num_steps,
+        )
+    return fit
+
+
+def fit_on(
+    inputs: ExpertInputs,
+    training: Sequence[ScoredSequence],
+    validation: Sequence[ScoredSequence],
+    ranks: Ranks = ALONE,
+) -> ExpertFit:
+    """Training of new networks on sequences, at its start.
+
+    Args:
+        inputs: What the driver sent.
+        training: Training sequences.
+        validation: Validation sequences; none keeps the last weights.
+        ranks: This process among the ranks.
+
+    Raises:
+        DataError: No training event is scored, or all intervals are zero.
+    """
     where = inputs.train_sequence_settings.sample_settings.store.data_uri
-    if not num_events:
+    if not count_events(training):
         raise DataError(
             "no training sequence has two events",
             where=where,
@@ -149,32 +188,75 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
     reads_images = has_images(training)
     if not reads_images:
         training, validation = without_images(training), without_images(validation)
-    blocks = [
-        EventBlocks.from_sequences(memory, sequences, tick=inputs.tick) if sequences else None
-        for sequences in (training, validation)
-    ]
-    assert blocks[0] is not None
-    fit = ExpertFit(
-        blocks[0],
-        blocks[1],
+    return ExpertFit(
+        EventBlocks.from_sequences(memory, training, tick=inputs.tick),
+        _validation_blocks(memory, validation, tick=inputs.tick),
         num_types=len(inputs.train_sequence_settings.type_codes),
         settings=inputs.fit,
         num_words=inputs.train_sequence_settings.texts.num_words if memory.has_texts else 0,
         reads_images=reads_images,
         ranks=ranks,
     )
-    if ranks.rank == 0:
-        logger.info(
-            "%d training and %d validation events, %d columns of memory, read in %.1f s; %d "
-            "networks of at most %d steps",
-            num_events,
-            count_events(validation),
-            len(memory.column_names),
-            time.monotonic() - started,
-            inputs.fit.num_networks,
-            fit.num_steps,
+
+
+def continue_on(
+    inputs: ExpertInputs,
+    expert: Expert,
+    training: Sequence[ScoredSequence],
+    validation: Sequence[ScoredSequence],
+    ranks: Ranks = ALONE,
+) -> ExpertFit:
+    """Training that continues the networks of an expert on new events, at its start.
+
+    Args:
+        inputs: What the driver sent, with ``continued``.
+        expert: The expert.
+        training: Training sequences, with at least the words and images that the expert reads.
+        validation: Validation sequences; none keeps the last weights.
+        ranks: This process among the ranks.
+
+    Raises:
+        DataError: No new event is scored.
+    """
+    continued = inputs.continued
+    assert continued is not None
+    num_new = count_events(targets_between(training, continued.new_from, None))
+    if not num_new:
+        raise DataError(
+            "no training event is new",
+            where=inputs.train_sequence_settings.sample_settings.store.data_uri,
+            cause="the store ends before the time from which events are new; prepare it again "
+            "with the new events",
+            setting=f"update.new_from, which is {continued.new_from:g} in the source's unit",
         )
-    return fit
+    replayed = [
+        with_replay(
+            as_read_by(expert, sequences),
+            continued.new_from,
+            replay=continued.replay,
+            seed=seed_from("replay", inputs.fit.seed, part),
+        )
+        for part, sequences in (("train", training), ("validation", validation))
+    ]
+    return ExpertFit(
+        EventBlocks.from_sequences(expert.memory, replayed[0], tick=inputs.tick),
+        _validation_blocks(expert.memory, replayed[1], tick=inputs.tick),
+        num_types=expert.networks[0].size.num_types,
+        settings=replace(inputs.fit, num_networks=len(expert.networks)),
+        num_words=expert.texts.num_words,
+        reads_images=expert.reads_images,
+        ranks=ranks,
+        start=TrainedStart(expert.networks, continued.num_prompts),
+    )
+
+
+def _validation_blocks(
+    memory: MemorySettings, validation: Sequence[ScoredSequence], *, tick: float
+) -> EventBlocks | None:
+    """Blocks of the validation events; None if there are none."""
+    if not count_events(validation):
+        return None
+    return EventBlocks.from_sequences(memory, validation, tick=tick)
 
 
 def _fit_memory(

@@ -21,6 +21,7 @@ from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join
 from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.expert_inputs import ExpertInputs
+from mmtpp.train.launch.continued_expert import continue_inputs
 from mmtpp.train.launch.planned_training import PlannedTraining, TrainingJob
 from mmtpp.train.launch.recorded_training import train_and_record
 from mmtpp.train.launch.run_folder import claim_run, identify_run
@@ -36,8 +37,8 @@ def run_expert_job(job: TrainingJob) -> dict[str, object]:
     """Train a temporal expert on the events of a store.
 
     Args:
-        job: The training job, ``pretrain``. An expert does not start from another run, so its
-            ``start_uri`` must be empty.
+        job: The training job, ``pretrain`` or ``update``. An expert does not start from a
+            checkpoint of another run, so its ``start_uri`` must be empty.
 
     Returns:
         The result that ``pretrain`` describes.
@@ -64,6 +65,8 @@ def run_expert_job(job: TrainingJob) -> dict[str, object]:
     # claimed after the wait: until then, settings may change under the same name of a run
     run = claim_run(config, job.name, store_fingerprint=fingerprint)
     inputs = build_inputs(config, store, run, reports_validation=bool(job.callbacks))
+    if job.name == "update":
+        inputs = continue_inputs(inputs, config.update)
     return train_and_record(
         PlannedTraining(
             job=job,
@@ -124,7 +127,7 @@ def build_inputs(
     return ExpertInputs(
         run=run,
         tracking=config.tracking,
-        fit=_network_settings(
+        fit=network_settings(
             expert,
             config.training.seed,
             num_events=manifest.events_by_split["train"],
@@ -173,9 +176,18 @@ def _type_codes(manifest: Manifest) -> tuple[int, ...]:
     return tuple(manifest.occurring_types)
 
 
-def _network_settings(
+def network_settings(
     expert: ExpertSection, seed: int, *, num_events: int, num_types: int, has_validation: bool
 ) -> ExpertFitSettings:
+    """Settings of the training of new networks.
+
+    Args:
+        expert: Section ``expert`` of the settings.
+        seed: Seed of the training.
+        num_events: Number of training events.
+        num_types: Number of types.
+        has_validation: Whether there are validation events.
+    """
     values = expert.model_dump(exclude={"calendar", "time_zone", "texts", "images"})
     values["dropout"] = expert.dropout_for(num_events)
     values["memory_dropout"] = expert.memory_dropout_for(num_events)

@@ -118,6 +118,18 @@ INTERNAL = {
         "evaluate",
         "compat",
     },
+    "update": {
+        "core",
+        "config",
+        "storage",
+        "runtime",
+        "track",
+        "model.folders",
+        "expert",
+        "data",
+        "train",
+        "evaluate",
+    },
     "cli": {
         "core",
         "config",
@@ -134,6 +146,8 @@ INTERNAL = {
         "predict",
         "api",
         "serve",
+        "track.champion",
+        "update",
     },
 }
 THIRD_PARTY = {
@@ -197,6 +211,7 @@ THIRD_PARTY = {
     "inspect": {"numpy", "matplotlib"},
     "api": {"numpy", "pyarrow", "torch", "mlflow", "pandas"},
     "serve": {"numpy", "fastapi", "orjson", "pydantic", "ray"},
+    "update": {"numpy", "pyarrow"},
     "doctor": {"torch", "packaging"},
     "exchange": {"pyarrow", "gguf", "tokenizers", "torch", "transformers"},
     "sweep": {

@@ -1,0 +1,11 @@
+"""Compare ways to keep an expert up to date: forecast each period, then learn from it.
+
+python jobs/prequential.py --config jobs/configs/expert.toml --set prequential.period=month
+"""
+
+import sys
+
+from mmtpp.cli.jobs import run_named_job
+
+if __name__ == "__main__":
+    sys.exit(run_named_job("prequential", example=__doc__ or ""))

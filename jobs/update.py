@@ -1,0 +1,12 @@
+"""Continue a temporal expert on new events, and promote it if it is better.
+
+python jobs/update.py --config jobs/configs/expert.toml \\
+    --set update.model=models:/NAME@champion --set update.new_from=2013-02-01
+"""
+
+import sys
+
+from mmtpp.cli.jobs import run_named_job
+
+if __name__ == "__main__":
+    sys.exit(run_named_job("update", example=__doc__ or ""))

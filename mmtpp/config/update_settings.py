@@ -1,0 +1,51 @@
+"""Settings of learning from new events: of the update of a model, and of its evaluation."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from mmtpp.config.affects import Affects
+from mmtpp.config.section import Instant, ModelAddress, Section
+
+STRATEGIES = ("frozen", "retrained", "fine_tuned", "replay", "prompts")
+
+
+class UpdateSection(Section):
+    """Continuing a trained expert on new events: ``update``, and ``prequential``."""
+
+    model: Annotated[ModelAddress, Affects.UPDATE] = ""
+    """Expert that is continued: its folder, or its address in MLflow's model registry,
+    ``models:/NAME@ALIAS``. An alias moves to the updated expert if that is better."""
+    new_from: Annotated[Instant, Affects.UPDATE] = ""
+    """Time of the first new event: a number in the source's unit, or an ISO date, in UTC unless it
+    has a time zone. Earlier events are those that the expert has learned from."""
+    trains: Annotated[Literal["weights", "prompts"], Affects.UPDATE] = "weights"
+    """What is trained: ``weights`` (all weights of the networks) or ``prompts`` (only vectors that
+    are added to the inputs, chosen by the state of the history)."""
+    replay: Annotated[NonNegativeFloat, Affects.UPDATE] = 1.0
+    """Number of older training events in an epoch for each new one, at least 0."""
+    num_prompts: Annotated[int, Field(ge=1, le=1024), Affects.UPDATE] = 16
+    """Number of prompts of an expert that has none yet, 1 to 1024."""
+    epochs: Annotated[PositiveInt, Affects.UPDATE] = 4
+    """Largest number of passes of a network over the new and the replayed events."""
+    learning_rate: Annotated[PositiveFloat, Affects.UPDATE] = 1e-3
+    """Largest learning rate of the weights, above 0."""
+    prompt_learning_rate: Annotated[PositiveFloat, Affects.UPDATE] = 1e-2
+    """Largest learning rate of the prompts, above 0."""
+
+
+class PrequentialSection(Section):
+    """Prequential evaluation, ``prequential``: every period is first forecast, then learned."""
+
+    period: Annotated[Literal["day", "week", "month", "year"], Affects.UPDATE] = "month"
+    """Length of a period of the calendar; ``expert.time_zone`` is its time zone."""
+    first_periods: Annotated[PositiveInt, Affects.UPDATE] = 1
+    """Number of periods that are learned before the first forecast."""
+    strategies: Annotated[
+        tuple[Literal["frozen", "retrained", "fine_tuned", "replay", "prompts"], ...],
+        Affects.UPDATE,
+    ] = Field(default=STRATEGIES, min_length=1)
+    """Ways to learn from each period. ``frozen``: none; ``retrained``: a new expert from all events
+    so far; ``fine_tuned``: the weights continue on the period alone; ``replay``: they continue on
+    the period and on ``update.replay`` older events for each of its events; ``prompts``: only the
+    prompts are trained, on the period alone."""
