@@ -30,7 +30,7 @@ class UpdateSection(Section):
     """Largest number of passes of a network over the new and the replayed events."""
     learning_rate: Annotated[PositiveFloat, Affects.UPDATE] = 1e-3
     """Largest learning rate of the weights, above 0."""
-    prompt_learning_rate: Annotated[PositiveFloat, Affects.UPDATE] = 1e-2
+    prompt_learning_rate: Annotated[PositiveFloat, Affects.UPDATE] = 3e-2
     """Largest learning rate of the prompts, above 0."""
 
 

@@ -185,12 +185,15 @@ class ExpertNetwork(nn.Module):
             if kept is not None:
                 image = image * kept.image / (1 - self.dropout)
             inputs = inputs + self.image_input(image)
+        prompted = None
         if self.size.num_prompts:
-            inputs = inputs + self.prompt_pool(inputs)
+            of_input, prompted = self.prompt_pool(inputs)
+            inputs = inputs + of_input
         wide = gelu(self.expand(gelu(inputs)))
         if kept is not None:
             wide = wide * kept.wide / (1 - self.dropout)
-        return gelu(self.contract(wide))
+        hidden = gelu(self.contract(wide))
+        return hidden if prompted is None else hidden + prompted
 
     def normalise(self, rows: torch.Tensor) -> torch.Tensor:
         """(N, P) memory as the training events normalise it, in the type of the weights."""

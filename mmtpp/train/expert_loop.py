@@ -143,7 +143,8 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
     if inputs.continued is None:
         fit = fit_on(inputs, training, validation, ranks)
     else:
-        fit = continue_on(inputs, inputs.continued.load(inputs.tick), training, validation, ranks)
+        expert = load_expert(inputs.continued.model_uri)
+        fit = continue_on(inputs, expert, training, validation, ranks)
     if ranks.rank == 0:
         logger.info(
             "%d training events an epoch and %d validation events, %d columns of memory, read in "

@@ -7,7 +7,7 @@ never learned from, shows at the end what each strategy has forgotten.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from time import process_time
@@ -158,7 +158,7 @@ def _read_stream(config: RunConfig, store: PreparedStore, run: RunIdentity) -> S
 
 
 def _edges(
-    config: RunConfig, inputs: ExpertInputs, training: list[ScoredSequence], *, where: str
+    config: RunConfig, inputs: ExpertInputs, training: Sequence[ScoredSequence], *, where: str
 ) -> tuple[float, ...]:
     """Starts of the periods with training events, and the end of the last one."""
     settings, unit_s = config.prequential, inputs.trained_tasks.seconds_per_unit
@@ -172,7 +172,7 @@ def _edges(
         time_zone=config.expert.time_zone,
     )
     edges = [starts[0], *starts[settings.first_periods :]]
-    if len(edges) < 3:  # noqa: PLR2004 - the first period and one that is forecast
+    if len(edges) <= 2:  # the end of the first period is the end of all
         raise ConfigError(
             f"the training events span {len(starts) - 1} periods, of which none is forecast",
             where=where,

@@ -3,7 +3,8 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import cast
 
 import pyarrow as pa
 
@@ -99,7 +100,7 @@ def update(config: RunConfig) -> dict[str, object]:
     _record(config, store, comparison, promoted)
     return {
         **result,
-        "metrics": {**dict(result["metrics"]), **comparison.as_metrics()},  # type: ignore[call-overload]
+        "metrics": {**cast(dict[str, float], result["metrics"]), **comparison.as_metrics()},
         "is_better": comparison.is_better,
         "promoted": promoted,
     }
@@ -166,11 +167,10 @@ def _compare(config: RunConfig, held_out: list[ScoredSequence], model_uri: str) 
         title="compare",
     )
     num_events = before["events"].to_numpy()
-    difference = paired_difference(
-        *(table["time_nll"].to_numpy() + table["type_nll"].to_numpy() for table in (after, before)),
-        num_events,
-        seed=config.training.seed,
+    after_nll, before_nll = (
+        table["time_nll"].to_numpy() + table["type_nll"].to_numpy() for table in (after, before)
     )
+    difference = paired_difference(after_nll, before_nll, num_events, seed=config.training.seed)
     logger.info(
         "updated minus before on %d new test events: %+.4f nats per event, 95 %% interval "
         "[%+.4f, %+.4f]",
@@ -191,6 +191,6 @@ def _record(config: RunConfig, store: PreparedStore, comparison: Comparison, pro
     run = identify_run(config, "update", store_fingerprint=store.manifest.fingerprint)
     record = {**comparison.as_metrics(), "promoted": promoted}
     write_bytes(join(run.run_uri, COMPARISON_FILE), json.dumps(record, indent=2).encode())
-    with MlflowTracker.from_run(config.tracking, replace(run)) as tracker:
+    with MlflowTracker.from_run(config.tracking, run) as tracker:
         tracker.log_metrics(0, comparison.as_metrics())
         tracker.set_tags({"mmtpp.promoted": promoted})

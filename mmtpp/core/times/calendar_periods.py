@@ -34,7 +34,7 @@ def period_starts(
         while starts[-1] <= last_s:
             moment = _next(moment, period)
             starts.append(moment.timestamp())
-    except (OverflowError, OSError) as error:
+    except (OverflowError, OSError, ValueError) as error:
         raise ValueError("a date is outside the years 1 to 9999") from error
     return starts
 

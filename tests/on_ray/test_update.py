@@ -1,0 +1,210 @@
+"""Experts that keep up with new events, on a real cluster with a real model registry."""
+
+import csv
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ConfigError, DataError
+from mmtpp.data.prepare import prepare
+from mmtpp.expert.expert_folder import load_expert
+from mmtpp.model.folders.description import EXPERT_FILE
+from mmtpp.storage.paths import copy_folder, exists, join
+from mmtpp.track.champion import Champion
+from mmtpp.train.launch import pretrain
+from mmtpp.update import prequential as prequential_job
+from mmtpp.update.prequential import prequential
+from mmtpp.update.update import update
+from tests.helpers.job_settings import make_config
+
+NEW_FROM = datetime(2024, 3, 1, tzinfo=UTC)
+NAME = "keeping up"
+STRATEGIES = ("frozen", "retrained", "fine_tuned", "replay", "prompts")
+
+
+def _write_rows(path: Path, *, until: datetime) -> None:
+    """Two types in turn: hours after the one, days after the other; in March the other way round.
+
+    Args:
+        path: CSV file to write.
+        until: Time before which events are written.
+    """
+    rng = np.random.default_rng(0)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["who", "when", "what"])
+        for user in range(60):
+            moment, index = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=user), 0
+            while moment < until:
+                rows.writerow([f"user {user}", moment.isoformat(), "ab"[index % 2]])
+                is_short = (index % 2 == 0) == (moment < NEW_FROM)
+                hours = rng.gamma(20.0, 0.1 if is_short else 1.5)
+                moment += timedelta(hours=round(hours, 1))
+                index += 1
+
+
+def _settings(folder: Path, **changes: object) -> RunConfig:
+    values = {
+        "source.kind": "columns",
+        "source.uri": str(folder / "raw"),
+        "source.columns.time": "when",
+        "source.columns.sequence": "who",
+        "source.columns.type": "what",
+        "source.types": ("a", "b"),
+        "store.uri": str(folder / "store"),
+        "model.preset": "expert",
+        "expert.num_networks": 1,
+        "expert.width": 32,
+        "expert.epochs": 40,
+        "expert.calendar": False,
+        "training.num_workers": 1,
+        "tracking.register_as": NAME,
+    }
+    return make_config(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def old(cluster, tmp_path_factory) -> tuple[Path, dict]:
+    """Events of January and February, and an expert trained on them, which is the champion."""
+    folder = tmp_path_factory.mktemp("update")
+    (folder / "raw").mkdir()
+    _write_rows(folder / "raw" / "events.csv", until=NEW_FROM)
+    prepare(_settings(folder))
+    return folder, pretrain(_settings(folder, **{"run.name": "before-march"}))
+
+
+@pytest.fixture(scope="module")
+def new(old) -> tuple[Path, dict]:
+    """The same folder with a store of the events up to the middle of March."""
+    folder, _ = old
+    (folder / "more").mkdir()
+    _write_rows(folder / "more" / "events.csv", until=datetime(2024, 3, 16, tzinfo=UTC))
+    sources = {"source.uri": str(folder / "more"), "store.uri": str(folder / "new")}
+    prepare(_settings(folder, **sources))
+    return folder, {"store.uri": str(folder / "new"), "update.new_from": "2024-03-01"}
+
+
+def test_a_better_expert_becomes_champion_and_is_rolled_back(old, new, stack):
+    folder, changes = new
+    client = MlflowClient(stack.mlflow_uri)
+    client.set_registered_model_alias(NAME, "champion", "1")
+    config = _settings(folder, **changes, **{"update.model": f"models:/{NAME}@champion"})
+    result = update(config)
+    metrics = result["metrics"]
+    assert result["is_better"]
+    assert metrics["update/minus_before_high"] < -0.3
+    assert result["promoted"] == f"models:/{NAME}/2"
+    assert client.get_model_version_by_alias(NAME, "champion").version == "2"
+    recorded = client.get_run(str(result["run_id"])).data
+    assert recorded.metrics["update/minus_before_high"] == metrics["update/minus_before_high"]
+    assert recorded.tags["mmtpp.promoted"] == f"models:/{NAME}/2"
+    assert recorded.tags["mmtpp.job"] == "update"
+    before, after = (load_expert(str(run["model_uri"])) for run in (old[1], result))
+    assert after.memory == before.memory
+
+    champion = Champion.from_address(f"models:/{NAME}@champion", tracking_uri=stack.mlflow_uri)
+    assert champion.roll_back() == ("2", "1")
+    assert client.get_model_version_by_alias(NAME, "champion").version == "1"
+    with pytest.raises(Exception, match="version 1 replaced no other version"):
+        champion.roll_back()
+
+
+def test_an_expert_that_is_no_better_is_not_promoted(old, new, stack):
+    """One step with a learning rate of almost zero changes nothing that matters."""
+    folder, changes = new
+    client = MlflowClient(stack.mlflow_uri)
+    client.set_registered_model_alias(NAME, "steady", "1")
+    small = {"update.learning_rate": 1e-12, "expert.max_steps": 1}
+    config = _settings(folder, **changes, **small, **{"update.model": f"models:/{NAME}@steady"})
+    result = update(config)
+    assert result["promoted"] == ""
+    assert not result["is_better"]
+    assert abs(result["metrics"]["update/minus_before_nats_per_event"]) < 1e-3
+    assert client.get_model_version_by_alias(NAME, "steady").version == "1"
+
+
+def test_a_folder_is_updated_with_prompts(old, new):
+    folder, changes = new
+    source = str(old[1]["model_uri"])
+    settings = {"update.model": source, "update.trains": "prompts", "tracking.register_as": ""}
+    result = update(_settings(folder, **changes, **settings))
+    assert result["is_better"]
+    assert result["promoted"] == ""
+    prompted = load_expert(str(result["model_uri"])).networks[0]
+    assert prompted.size.num_prompts == 16
+    for name, weights in load_expert(source).networks[0].state_dict().items():
+        assert (prompted.state_dict()[name] == weights).all(), name
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"update.new_from": "2024-04-01"}, DataError, "no test event is new"),
+        ({"update.model": "models:/nobody@champion"}, Exception, "no such name, alias or version"),
+        ({"update.model": f"models:/{NAME}/1"}, ConfigError, "not an alias"),
+    ],
+)
+def test_what_cannot_be_updated_is_an_error(old, new, changes, error, message):
+    folder, settings = new
+    settings = {**settings, "update.model": str(old[1]["model_uri"]), **changes}
+    with pytest.raises(error, match=message):
+        update(_settings(folder, **settings))
+
+
+def test_another_kind_of_model_is_refused(old, new, tmp_path):
+    folder, settings = new
+    copy_folder(str(old[1]["model_uri"]), str(tmp_path / "model"))
+    (tmp_path / "model" / EXPERT_FILE).unlink()  # what the folders of other models lack
+    with pytest.raises(ConfigError, match="only a temporal expert can be updated"):
+        update(_settings(folder, **settings, **{"update.model": str(tmp_path / "model")}))
+
+
+def test_every_period_is_forecast_before_it_is_learned(new, stack, monkeypatch):
+    folder, changes = new
+    settings = {**changes, "prequential.period": "week", "prequential.first_periods": 8}
+    config = _settings(folder, **settings)
+    result = prequential(config)
+    metrics = result["metrics"]
+    nll = {name: metrics[f"prequential/{name}/joint_nll_nats_per_event"] for name in STRATEGIES}
+    assert all(nll[name] < nll["frozen"] - 0.1 for name in ("retrained", "fine_tuned", "replay"))
+    assert nll["prompts"] < nll["frozen"]
+    past = {n: metrics[f"prequential/{n}/past_joint_nll_nats_per_event"] for n in STRATEGIES}
+    assert past["fine_tuned"] > past["frozen"] + 0.1  # it forgets
+    assert past["replay"] < past["fine_tuned"]
+    assert metrics["prequential/frozen/learning_cpu_s"] < 0.1
+    seconds = {name: metrics[f"prequential/{name}/learning_cpu_s"] for name in STRATEGIES}
+    assert seconds["replay"] < seconds["retrained"]
+    # the first week of March is forecast by experts that have not seen it
+    history = MlflowClient(stack.mlflow_uri).get_metric_history(
+        str(result["run_id"]), "prequential/replay/period_joint_nll_nats_per_event"
+    )
+    first, *_ = sorted(history, key=lambda point: point.step)
+    frozen = MlflowClient(stack.mlflow_uri).get_metric_history(
+        str(result["run_id"]), "prequential/frozen/period_joint_nll_nats_per_event"
+    )
+    assert first.value == min(frozen, key=lambda point: point.step).value
+    for name in ("prequential.md", "metrics.json", "replay.parquet"):
+        assert exists(join(str(result["results_uri"]), name))
+
+    def fail(*arguments: object) -> None:
+        raise AssertionError("a finished strategy is not computed again")
+
+    monkeypatch.setattr(prequential_job, "map_blocks", fail)
+    assert prequential(config)["metrics"] == metrics
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prequential.period": "year"}, "span 1 periods, of which none is forecast"),
+        ({"store.uri": "s3://mmtpp/t/store"}, "need dates"),
+    ],
+)
+def test_periods_that_do_not_fit_are_an_error(store, new, changes, message):
+    folder, settings = new
+    with pytest.raises(ConfigError, match=message):
+        prequential(_settings(folder, **{**settings, **changes}))
