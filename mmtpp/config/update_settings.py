@@ -37,8 +37,12 @@ class UpdateSection(Section):
 class PrequentialSection(Section):
     """Prequential evaluation, ``prequential``: every period is first forecast, then learned."""
 
-    period: Annotated[Literal["day", "week", "month", "year"], Affects.UPDATE] = "month"
-    """Length of a period of the calendar; ``expert.time_zone`` is its time zone."""
+    period: Annotated[Literal["day", "week", "month", "year"] | PositiveFloat, Affects.UPDATE] = (
+        "month"
+    )
+    """Length of a period: one of the calendar, with the time zone ``expert.time_zone``, for times
+    that are dates; or a number in the source's unit, above 0, counted from the first training
+    event."""
     first_periods: Annotated[PositiveInt, Affects.UPDATE] = 1
     """Number of periods that are learned before the first forecast."""
     strategies: Annotated[

@@ -7,6 +7,7 @@ never learned from, shows at the end what each strategy has forgotten.
 """
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -90,18 +91,23 @@ def prequential(config: RunConfig) -> dict[str, object]:
         the tables. Strategies that an earlier run finished are not computed again.
 
     Raises:
-        ConfigError: The times are no dates, the store is cut in time, or there are too few periods.
+        ConfigError: The period is one of the calendar but the times are no dates, the store is cut
+            in time, or there are too few periods.
         MmtppError: The store and the settings do not fit together.
     """
     check_bucket(config.run.storage_uri)
     store = load_store(config.store.uri)
-    _check_store(store.manifest, where=store.uri)
+    _check_store(store.manifest, config.prequential.period, where=store.uri)
     run = identify_evaluation(config, "prequential", store)
     start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
     stream = _read_stream(config, store, run)
     results = _run_strategies(config, stream, run)
     summary = summarise(
-        results, seconds_per_unit=store.manifest.seconds_per_unit, seed=config.training.seed
+        results,
+        seconds_per_unit=store.manifest.seconds_per_unit
+        if store.manifest.times_are_dates
+        else None,
+        seed=config.training.seed,
     )
     save_summary(summary, run.run_uri)
     with tracked_run(
@@ -121,12 +127,13 @@ def prequential(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _check_store(manifest: Manifest, *, where: str) -> None:
-    if not manifest.times_are_dates:
+def _check_store(manifest: Manifest, period: str | float, *, where: str) -> None:
+    if isinstance(period, str) and not manifest.times_are_dates:
         raise ConfigError(
-            "periods of the calendar need dates",
+            f"there is no {period} in times that are no dates",
             where=where,
-            cause="the times of the source count from the start of each sequence",
+            cause="a period can also be a number in the source's unit",
+            setting=f"prequential.period = {period}",
         )
     if manifest.split_by == BY_TIME:
         raise ConfigError(
@@ -160,15 +167,19 @@ def _read_stream(config: RunConfig, store: PreparedStore, run: RunIdentity) -> S
 def _edges(
     config: RunConfig, inputs: ExpertInputs, training: Sequence[ScoredSequence], *, where: str
 ) -> tuple[float, ...]:
-    """Starts of the periods with training events, and the end of the last one."""
-    settings, unit_s = config.prequential, inputs.trained_tasks.seconds_per_unit
+    """Starts of the periods with training events, and the end of the last one.
+
+    The first edge is the start of the events that are learned before the first forecast.
+    """
+    settings = config.prequential
     if not training:
         raise DataError("no training sequence has two events", where=where)
     times = np.concatenate([sequence.past.times[sequence.is_target] for sequence in training])
-    starts = period_starts(
-        float(times.min()) * unit_s,
-        float(times.max()) * unit_s,
+    starts = _period_starts(
+        float(times.min()),
+        float(times.max()),
         settings.period,
+        seconds_per_unit=inputs.trained_tasks.seconds_per_unit,
         time_zone=config.expert.time_zone,
     )
     edges = [starts[0], *starts[settings.first_periods :]]
@@ -180,7 +191,20 @@ def _edges(
             setting=f"prequential.period = {settings.period}, prequential.first_periods = "
             f"{settings.first_periods}",
         )
-    return tuple(edge / unit_s for edge in edges)
+    return tuple(edges)
+
+
+def _period_starts(
+    first: float, last: float, period: str | float, *, seconds_per_unit: float, time_zone: str
+) -> list[float]:
+    """Starts of the periods that cover a range of times, and the end of the last one."""
+    if not isinstance(period, str):
+        num_periods = math.floor((last - first) / period) + 1
+        return [first + index * period for index in range(num_periods + 1)]
+    starts_s = period_starts(
+        first * seconds_per_unit, last * seconds_per_unit, period, time_zone=time_zone
+    )
+    return [start_s / seconds_per_unit for start_s in starts_s]
 
 
 def _run_strategies(config: RunConfig, stream: Stream, run: RunIdentity) -> list[StrategyResult]:

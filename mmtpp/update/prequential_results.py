@@ -116,7 +116,7 @@ def summarise(results: Sequence[StrategyResult], *, seconds_per_unit: float, see
 
     Args:
         results: Results of the strategies on the same events, at least one.
-        seconds_per_unit: Number of seconds in the source's unit.
+        seconds_per_unit: Number of seconds in the source's unit; None for times that are no dates.
         seed: Seed of the bootstrap.
     """
     differences = _differences(results, seed=seed)
@@ -176,7 +176,7 @@ def _tables(
     results: Sequence[StrategyResult],
     differences: dict[str, Difference],
     *,
-    seconds_per_unit: float,
+    seconds_per_unit: float | None,
 ) -> str:
     lines = [
         "| strategy | nats per event | minus frozen [95 % interval] | first period after the last, "
@@ -198,8 +198,11 @@ def _tables(
     ]
     for index, period in enumerate(results[0].scores):
         values = " | ".join(f"{result.scores[index].nll:.3f}" for result in results)
-        start = datetime.fromtimestamp(period.start * seconds_per_unit, UTC)
-        lines.append(f"| {start:%Y-%m-%d %H:%M} | {period.num_events:,} | {values} |")
+        start = f"{period.start:,.0f}"
+        if seconds_per_unit is not None:
+            moment = datetime.fromtimestamp(period.start * seconds_per_unit, UTC)
+            start = f"{moment:%Y-%m-%d %H:%M}"
+        lines.append(f"| {start} | {period.num_events:,} | {values} |")
     return "\n".join(lines) + "\n"
 
 

@@ -19,7 +19,7 @@ from mmtpp.train.launch import pretrain
 from mmtpp.update import prequential as prequential_job
 from mmtpp.update.prequential import prequential
 from mmtpp.update.update import update
-from tests.helpers.job_settings import make_config
+from tests.helpers.job_settings import STORE, make_config
 
 NEW_FROM = datetime(2024, 3, 1, tzinfo=UTC)
 NAME = "keeping up"
@@ -201,7 +201,8 @@ def test_every_period_is_forecast_before_it_is_learned(new, stack, monkeypatch):
     ("changes", "message"),
     [
         ({"prequential.period": "year"}, "span 1 periods, of which none is forecast"),
-        ({"store.uri": "s3://mmtpp/t/store"}, "need dates"),
+        ({"prequential.period": 1e9}, "span 1 periods, of which none is forecast"),
+        ({"store.uri": STORE}, "no month in times that are no dates"),
     ],
 )
 def test_periods_that_do_not_fit_are_an_error(store, new, changes, message):
