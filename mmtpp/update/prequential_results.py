@@ -111,7 +111,9 @@ def save_summary(summary: Summary, run_uri: str) -> None:
     write_bytes(join(run_uri, "prequential.md"), summary.markdown.encode())
 
 
-def summarise(results: Sequence[StrategyResult], *, seconds_per_unit: float, seed: int) -> Summary:
+def summarise(
+    results: Sequence[StrategyResult], *, seconds_per_unit: float | None, seed: int
+) -> Summary:
     """Compare the strategies.
 
     Args:
