@@ -48,7 +48,7 @@ class PrequentialSection(Section):
     strategies: Annotated[
         tuple[Literal["frozen", "retrained", "fine_tuned", "replay", "prompts"], ...],
         Affects.UPDATE,
-    ] = Field(default=STRATEGIES, min_length=1)
+    ] = Field(default=STRATEGIES, min_length=1, strict=False)
     """Ways to learn from each period. ``frozen``: none; ``retrained``: a new expert from all events
     so far; ``fine_tuned``: the weights continue on the period alone; ``replay``: they continue on
     the period and on ``update.replay`` older events for each of its events; ``prompts``: only the

@@ -21,6 +21,8 @@ from mmtpp.model.folders.description import EXPERT_FILE
 from mmtpp.model.folders.folder import read_file
 
 WEIGHTS_FILE = "expert.safetensors"
+SURPRISE_SHARE = 0.001
+"""Share of the validation events that are more surprising than ``Expert.surprise_limit``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,15 @@ class Expert:
         tick: Tick of the clock, in the source's unit; 0 if the times have no tick.
         networks: The networks, in evaluation mode, all of the same size.
         image_px: Side of the images of the training store, in pixels; 0 without images.
+        surprise_limit: Nats of time and type that ``1 - SURPRISE_SHARE`` of the validation events
+            stay below; None without validation events.
     """
 
     memory: MemorySettings
     tick: float
     networks: tuple[ExpertNetwork, ...]
     image_px: int = 0
+    surprise_limit: float | None = None
 
     @property
     def texts(self) -> TextSettings:
@@ -63,6 +68,7 @@ class Expert:
             "num_networks": len(self.networks),
             "tick": self.tick,
             "image_px": self.image_px,
+            "surprise_limit": self.surprise_limit,
         }
         (folder / EXPERT_FILE).write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
@@ -87,7 +93,8 @@ def load_expert(uri: str) -> Expert:
                 f"the memory has {len(memory.column_names)} columns, the networks expect "
                 f"{size.num_columns}"
             )
-        image_px = int(tree.get("image_px", 0))  # folders of earlier versions have none
+        # folders of earlier versions have neither
+        image_px, limit = int(tree.get("image_px", 0)), tree.get("surprise_limit")
         networks = [
             _load_network(weights, index, size, IntervalScale.from_memory(memory, tick=tick))
             for index in range(tree["num_networks"])
@@ -98,7 +105,7 @@ def load_expert(uri: str) -> Expert:
             where=uri,
             cause=f"{EXPERT_FILE} and {WEIGHTS_FILE} are damaged, or of different models",
         ) from error
-    return Expert(memory, tick, tuple(networks), image_px)
+    return Expert(memory, tick, tuple(networks), image_px, limit)
 
 
 def _read(uri: str, name: str) -> bytes:

@@ -103,6 +103,21 @@ class ExpertForecasts:
         """
         return self._log_densities(intervals).logsumexp(0) - math.log(len(self.networks))
 
+    @torch.inference_mode()
+    def cdf_of_tick(self, intervals: torch.Tensor) -> tuple[FloatArray, FloatArray]:
+        """Probabilities at both ends of the ticks of intervals.
+
+        Args:
+            intervals: (N,) intervals in the source's unit, whole numbers of ticks.
+
+        Returns:
+            low_N: (N,) probability of an interval below the tick.
+            high_N: (N,) probability of an interval up to the end of the tick.
+        """
+        ends = [torch.stack(density.cdf_of_tick(intervals)) for density in self.densities]
+        low, high = torch.stack(ends).double().mean(0).numpy()
+        return low, high
+
     def interval_likelihoods(self, intervals: torch.Tensor) -> IntervalLikelihoods:
         """Likelihoods of the true intervals.
 

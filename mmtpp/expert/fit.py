@@ -33,7 +33,7 @@ from mmtpp.expert.network import (
     NetworkSize,
     TrainingStatistics,
 )
-from mmtpp.expert.network_losses import ALONE, NetworkLosses, Ranks, mean_losses
+from mmtpp.expert.network_losses import ALONE, NetworkLosses, Ranks, event_losses, mean_losses
 from mmtpp.expert.network_start import NetworkStart, RandomStart
 from mmtpp.expert.next_events import EventBlocks, NextEvents
 
@@ -317,6 +317,21 @@ class ExpertFit:
             self._held_out = self._validation.load(0)
         blocks = self._validation if self._held_out is None else [self._held_out]
         return mean_losses(networks, blocks, self._ranks)
+
+    def surprise_limit(self, networks: Sequence[ExpertNetwork], share: float) -> float | None:
+        """Nats of time and type that a share of the validation events exceeds.
+
+        Args:
+            networks: Networks, of whose mean distribution the losses are.
+            share: The share, above 0 and below 1.
+
+        Returns:
+            A loss of a validation event; None without validation events.
+        """
+        if self._validation is None:
+            return None
+        losses = [sum(event_losses(networks, events)) for events in self._validation]
+        return float(np.quantile(np.concatenate(losses), 1 - share, method="higher"))
 
     def marginal_losses(self) -> NetworkLosses | None:
         """Score the distribution of the training events; None without validation events."""

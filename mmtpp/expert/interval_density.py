@@ -73,6 +73,29 @@ class LogNormals:
         below = torch.bmm(weights[:, None, :-1], torch.erf(standard))[:, 0]
         return weights[:, -1:] + (below + weights[:, :-1].sum(1, keepdim=True)) / 2
 
+    def cdf_of_tick(self, intervals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Probabilities at both ends of the ticks of (N,) intervals.
+
+        Args:
+            intervals: (N,) intervals in the source's unit, whole numbers of ticks.
+
+        Returns:
+            low_N: (N,) probability of an interval below the tick.
+            high_N: (N,) probability of an interval up to the end of the tick.
+        """
+        half = self.scale.tick / 2
+        is_zero = intervals <= half / 2
+        atom = self.log_weights[:, -1].exp()
+
+        def below(edges: torch.Tensor) -> torch.Tensor:
+            standard = (self.scale.normalise(edges)[:, None] - self.means) / self.widths
+            weights = self.log_weights[:, :-1].exp()
+            return atom + (weights * torch.special.ndtr(standard)).sum(-1)
+
+        low = torch.where(is_zero, 0.0, below(intervals - half))
+        high = below(intervals + half)
+        return low, high if half else torch.where(is_zero, atom, high)
+
     def sample(self, rng: np.random.Generator) -> NDArray[np.float64]:
         """(N,) one interval from each distribution, not rounded to ticks."""
         weights = self.log_weights.double().exp().numpy()

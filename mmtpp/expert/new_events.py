@@ -1,4 +1,4 @@
-"""The scored events of sequences within a range of times, and new events mixed with older ones."""
+"""The events that an expert continues on: within a range of times, mixed with older ones."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from mmtpp.core.representation.window import TimeRange
+from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.next_events import ScoredSequence
+from mmtpp.expert.read_sequences import without_images, without_words
 
 
 def targets_between(
@@ -59,3 +61,11 @@ def with_replay(
         for sequence, part in zip(sequences, parts, strict=True)
         if part.any()
     ]
+
+
+def as_read_by(expert: Expert, sequences: Sequence[ScoredSequence]) -> list[ScoredSequence]:
+    """The sequences without the words or the images that the expert does not read."""
+    read = list(sequences)
+    if not expert.texts.num_words:
+        read = without_words(read)
+    return read if expert.reads_images else without_images(read)

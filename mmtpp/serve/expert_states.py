@@ -17,6 +17,7 @@ from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.read_sequences import past_events
 from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.tokens.vocabulary import Vocabulary
+from mmtpp.serve.drift_watch import DriftWatch
 
 
 class ExpertStates:
@@ -27,6 +28,7 @@ class ExpertStates:
         vocabulary: Vocabulary that counts the tokens of texts.
         type_codes: Codes of the expert's types, in order.
         max_sequences: Largest number of states; the one that was not used for longest is dropped.
+        watch: Compares new events with the forecasts before them.
 
     Attributes:
         num_dropped: Number of states that were dropped for others.
@@ -40,7 +42,9 @@ class ExpertStates:
         type_codes: Sequence[int],
         *,
         max_sequences: int,
+        watch: DriftWatch,
     ) -> None:
+        self._watch = watch
         self._expert, self._vocabulary = expert, vocabulary
         self._type_codes, self._max_sequences = tuple(type_codes), max_sequences
         self._states: OrderedDict[str, SequenceState] = OrderedDict()
@@ -68,6 +72,7 @@ class ExpertStates:
             return
         past = self._past(sequences, [state is None for state in before])
         sizes = [len(sequence) for sequence in sequences]
+        self._watch.add(before, past, sizes)
         states = SequenceState.advance(self._expert.memory, before, past, sizes)
         for sequence, state in zip(sequences, states, strict=True):
             self._keep(sequence.sequence_id, state)

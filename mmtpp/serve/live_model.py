@@ -13,10 +13,14 @@ from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.folder import load_model_vocabulary
 from mmtpp.predict.expert_next_event import DensityForecastSettings, forecast_next_events
 from mmtpp.predict.next_event import Forecast
+from mmtpp.serve.drift_watch import DriftWatch
 from mmtpp.serve.expert_states import ExpertStates
 
 MAX_SEQUENCES = 100_000
 """Default of the largest number of sequences whose states an expert keeps in memory."""
+
+WATCHED_PER_S = 100.0
+"""Default of the largest number of events in a second that are compared with their forecasts."""
 
 ReadEvents = Callable[[str], EventSequence]
 
@@ -84,28 +88,41 @@ class LiveModel(ABC):
     def counts(self) -> dict[str, int]:
         """Figures for monitoring, by name."""
 
+    def drift(self) -> dict[str, float]:
+        """How far new events are from the forecasts before them, by name; none by default."""
+        return {}
 
-def live_model(forecaster: Forecaster, *, max_sequences: int) -> LiveModel:
+
+def live_model(
+    forecaster: Forecaster, *, max_sequences: int, watched_per_s: float = WATCHED_PER_S
+) -> LiveModel:
     """The live model of a forecaster.
 
     Args:
         forecaster: A loaded model.
         max_sequences: Largest number of sequences whose states an expert keeps in memory.
+        watched_per_s: Largest number of new events in a second that an expert compares with the
+            forecasts before them.
     """
     if isinstance(forecaster.model, Expert):
-        return LiveExpert(forecaster, forecaster.model, max_sequences=max_sequences)
+        watch = DriftWatch(forecaster.model, events_per_s=watched_per_s)
+        return LiveExpert(forecaster, forecaster.model, watch, max_sequences=max_sequences)
     return LiveLanguageModel(forecaster)
 
 
 class LiveExpert(LiveModel):
     """A temporal expert: new events continue the states of their sequences."""
 
-    def __init__(self, forecaster: Forecaster, expert: Expert, *, max_sequences: int) -> None:
+    def __init__(
+        self, forecaster: Forecaster, expert: Expert, watch: DriftWatch, *, max_sequences: int
+    ) -> None:
         super().__init__(forecaster)
-        self._expert = expert
+        self._expert, self._watch = expert, watch
         vocabulary = forecaster.vocabulary or load_model_vocabulary(forecaster.path)
         codes = forecaster.trained_tasks.type_codes
-        self._states = ExpertStates(expert, vocabulary, codes, max_sequences=max_sequences)
+        self._states = ExpertStates(
+            expert, vocabulary, codes, max_sequences=max_sequences, watch=watch
+        )
 
     @property
     def known_codes(self) -> frozenset[int]:
@@ -154,13 +171,18 @@ class LiveExpert(LiveModel):
         self._states.remove(sequence_id)
 
     def counts(self) -> dict[str, int]:
-        """Numbers of states: in memory, dropped for others, computed from the log."""
+        """Numbers of states in memory, dropped for others and computed from the log; of alerts."""
         states = self._states
         return {
             "states": len(states),
             "states_dropped": states.num_dropped,
             "states_computed": states.num_computed,
+            "alerts": self._watch.num_alerts,
         }
+
+    def drift(self) -> dict[str, float]:
+        """Figures of the newest events that were compared with the forecasts before them."""
+        return self._watch.figures()
 
 
 class LiveLanguageModel(LiveModel):

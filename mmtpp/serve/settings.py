@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from mmtpp.serve.event_log import IN_MEMORY
 from mmtpp.serve.live_events import MAX_TEXT
-from mmtpp.serve.live_model import MAX_SEQUENCES
+from mmtpp.serve.live_model import MAX_SEQUENCES, WATCHED_PER_S
 
 MAX_SHARDS = 256
 
@@ -42,6 +42,9 @@ class ServeSettings(BaseModel):
     max_sequences: PositiveInt = MAX_SEQUENCES
     """Largest number of sequences whose state an expert keeps in memory, over all shards. The state
     of another one is computed from its events when it is needed."""
+    watched_per_s: PositiveFloat = WATCHED_PER_S
+    """Largest number of new events in a second, over all shards, that an expert compares with the
+    forecasts before them, for the figures of drift."""
     max_body_kib: PositiveInt = 1024
     """Largest body of a request, in KiB."""
     max_events: PositiveInt = 1000

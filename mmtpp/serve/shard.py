@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH = 64
 BATCH_WAIT_S = 0.002
+DRIFT_EVERY_S = 5.0
 MODEL_ARGUMENTS = ("model_uri", "base_uri")
 
 
@@ -54,6 +56,13 @@ class Shard:
         self._states = metrics.Gauge(
             "mmtpp_serve_states", description="Figures of states in memory.", tag_keys=("figure",)
         )
+
+        self._drift = metrics.Gauge(
+            "mmtpp_serve_drift",
+            description="Distance of the newest events from the forecasts before them.",
+            tag_keys=("figure",),
+        )
+        self._next_drift = 0.0  # on the monotonic clock
 
     async def reconfigure(self, model: Mapping[str, str]) -> None:
         """Load a model, and forecast with it from then on; the old one answers until then.
@@ -104,7 +113,8 @@ class Shard:
             model.path, base=model.base, expert=self._settings.expert_uri
         )
         share = -(-self._settings.max_sequences // self._settings.num_shards)
-        return live_model(forecaster, max_sequences=share)
+        watched_per_s = self._settings.watched_per_s / self._settings.num_shards
+        return live_model(forecaster, max_sequences=share, watched_per_s=watched_per_s)
 
     @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
     async def append(self, requests: list[tuple[AppendRequest, bool]]) -> list[dict[str, Any]]:
@@ -218,6 +228,11 @@ class Shard:
     def _set_gauges(self) -> None:
         for name, value in self._sequences.model.counts().items():
             self._states.set(value, {"figure": name})
+        if (now := time.monotonic()) < self._next_drift:
+            return
+        self._next_drift = now + DRIFT_EVERY_S
+        for name, value in self._sequences.model.drift().items():
+            self._drift.set(value, {"figure": name})
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

@@ -30,11 +30,11 @@ from mmtpp.core.training.training_metrics import (
     VALIDATION_MARGINAL_NLL,
     VALIDATION_TIME_NLL,
 )
-from mmtpp.expert.expert_folder import Expert, load_expert
+from mmtpp.expert.expert_folder import SURPRISE_SHARE, Expert, load_expert
 from mmtpp.expert.fit import ExpertFit, FitProgress
 from mmtpp.expert.network_losses import ALONE, NetworkLosses, Ranks
 from mmtpp.expert.network_start import TrainedStart
-from mmtpp.expert.new_events import targets_between, with_replay
+from mmtpp.expert.new_events import as_read_by, targets_between, with_replay
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.expert.read_sequences import (
     count_events,
@@ -43,7 +43,6 @@ from mmtpp.expert.read_sequences import (
     without_images,
     without_words,
 )
-from mmtpp.expert.sequence_losses import as_read_by
 from mmtpp.model.folders.card import CARD_FILE
 from mmtpp.model.folders.record import write_tasks
 from mmtpp.model.tokens.vocabulary import Vocabulary
@@ -114,7 +113,8 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
             warn_below_marginal(
                 latest, where=inputs.train_sequence_settings.sample_settings.store.data_uri
             )
-            write_expert(expert, inputs)
+            limit = fit.surprise_limit(expert.networks, SURPRISE_SHARE)
+            write_expert(replace(expert, surprise_limit=limit), inputs)
     outcome = Outcome(fit.total_steps, best_step=0, is_finished=fit.is_finished)
     _save(fit, inputs, rank, latest | outcome.as_metrics(), wait=True)
     tracker.detach()

@@ -27,7 +27,6 @@ from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.new_events import targets_between
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
-from mmtpp.expert.sequence_losses import sequence_losses
 from mmtpp.runtime.block_tasks import map_blocks
 from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.manifest import Manifest
@@ -44,6 +43,7 @@ from mmtpp.update.prequential_results import (
     save_summary,
     summarise,
 )
+from mmtpp.update.sequence_losses import sequence_losses
 from mmtpp.update.strategies import Learning
 
 logger = logging.getLogger(__name__)

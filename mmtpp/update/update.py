@@ -21,7 +21,6 @@ from mmtpp.expert.expert_folder import load_expert
 from mmtpp.expert.new_events import targets_between
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
-from mmtpp.expert.sequence_losses import sequence_losses
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.runtime.block_tasks import map_blocks
 from mmtpp.runtime.session import start_ray_for_data
@@ -32,6 +31,7 @@ from mmtpp.track.registered_model import PREFIX, find_registered_model
 from mmtpp.train.launch.planned_training import TrainingJob
 from mmtpp.train.launch.run_folder import identify_run
 from mmtpp.train.launch.training_jobs import run_training_job
+from mmtpp.update.sequence_losses import sequence_losses
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 
+from mmtpp.core.forecasting.residuals import Uniformity, exponential_residuals
 from mmtpp.core.times.durations import axis_ticks, format_duration, typical_unit
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
 from mmtpp.evaluate.scores.metric_names import (
@@ -18,7 +19,7 @@ from mmtpp.evaluate.scores.metric_names import (
     TIME_RMSE,
     TYPE_ACCURACY,
 )
-from mmtpp.evaluate.scores.metrics import Estimate
+from mmtpp.evaluate.scores.metrics import Estimate, pit_values
 from mmtpp.evaluate.scores.position_ranges import POSITION_RANGES, at_position
 from mmtpp.pages.page_style import BLUE, GREY, build_figure, shorten
 from mmtpp.storage.paths import join, write_bytes
@@ -84,15 +85,24 @@ def write_figures(uri: str, figures: Iterable[ReportFigure]) -> None:
 
 def _draw_calibration(targets: pa.Table) -> ReportFigure:
     figure, axes = build_figure(4.2, 3.6)
-    cdf, levels = targets["cdf"].to_numpy(), np.linspace(0, 1, 51)
+    low, high = (targets[name].to_numpy() for name in ("cdf_low", "cdf_high"))
+    pit, levels = pit_values(low, high), np.linspace(0, 1, 51)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-    axes.plot(levels, [(cdf <= level).mean() for level in levels], color=BLUE)
+    axes.plot(levels, [(pit <= level).mean() for level in levels], color=BLUE)
     axes.set(xlabel="forecast probability", ylabel="share of events")
+    uniformity = Uniformity.test(pit)
     about = (
         "The share of events below each forecast quantile. Forecasts that can be trusted follow "
-        "the dotted diagonal."
+        f"the dotted diagonal; these are at most {uniformity.distance:.3f} away from it "
+        f"(Kolmogorov-Smirnov, p {_p_text(uniformity.p_value)}). The residuals "
+        f"-log(1 - probability) have mean {exponential_residuals(pit).mean():.3f}; it is 1 for "
+        "right forecasts, and above 1 where events come later than forecast."
     )
     return ReportFigure("calibration", "Calibration of intervals", about, figure)
+
+
+def _p_text(p_value: float) -> str:
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
 
 
 def _draw_intervals(targets: pa.Table, seconds_per_unit: float) -> ReportFigure:

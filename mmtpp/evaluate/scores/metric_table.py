@@ -25,7 +25,8 @@ from mmtpp.evaluate.scores.metric_names import (
 Quantity = Literal["nats", "time", "share", "score"]
 """``nats``; ``time`` in seconds; ``share`` from 0 to 1; or ``score``, a plain number."""
 Best = Literal["lowest", "highest", "nearest"]
-"""The best value: the lowest, the highest, or the value nearest to the nominal one."""
+"""The best value: the lowest, the highest, or the value nearest to the nominal one, which is 0.5 or
+0.9 for a coverage and 1 for the mean residual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ FORECAST_METRICS = {
             "A calibrated forecast contains 90 %.",
         ),
     ),
+    "time/residual_mean": Metric("score", "nearest", "residual"),
     "time/probability_off_grid": Metric("share", "lowest", "outside"),
     TYPE_ACCURACY: Metric(
         "share",

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mmtpp.core.forecasting.residuals import draw_pit, exponential_residuals
 from mmtpp.evaluate.scores import metric_names
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, Metric
 from mmtpp.evaluate.scores.position_ranges import POSITION_RANGES, at_position
@@ -66,6 +67,18 @@ def finite_values(estimates: Mapping[str, Estimate]) -> dict[str, float]:
             "these metrics are not finite and are left out of the result: %s", ", ".join(infinite)
         )
     return {name: part.value for name, part in estimates.items() if name not in infinite}
+
+
+def pit_values(low: FloatArray, high: FloatArray) -> FloatArray:
+    """(N,) probabilities of the intervals up to the true ones, uniform for right forecasts.
+
+    The draws between both ends are the same in every call.
+
+    Args:
+        low: (N,) column ``cdf_low`` of targets.
+        high: (N,) column ``cdf_high``.
+    """
+    return draw_pit(low, high, np.random.default_rng(0))
 
 
 def few_sequences_warning(num_sequences: int) -> str | None:
@@ -129,6 +142,10 @@ def _time_values(
             "absolute_error_mean": np.abs(column("mean") - interval),
             "crps": column("crps"),
         }
+    if has("cdf_high"):
+        values["residual"] = exponential_residuals(
+            pit_values(column("cdf_low"), column("cdf_high"))
+        )
     if has("time_nll"):
         lows = {50: "quantile_25", 90: "quantile_05"}
         highs = {50: "quantile_75", 90: "quantile_95"}

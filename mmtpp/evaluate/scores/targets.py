@@ -30,6 +30,10 @@ TARGET_SCHEMA = pa.schema(
         *[(f"quantile_{round(100 * level):02d}", pa.float64()) for level in LEVELS],
         ("crps", pa.float64()),
         ("cdf", pa.float64()),  # at the true interval
+        # probabilities of an interval below and up to the tick of the true one, off-grid
+        # intervals included in the whole
+        ("cdf_low", pa.float64()),
+        ("cdf_high", pa.float64()),
         # nats of the interval's density in the source's unit (NaN for simultaneous events without
         # a clock), and nats of its code, a probability
         ("time_nll", pa.float64()),
@@ -223,9 +227,27 @@ def time_columns(
         },
         "crps": forecasts.crps(true),
         "cdf": forecasts.cdf(true),
+        **_ends_of_tick(forecasts, true, tick=tick),
         "time_nll": forecasts.nll(true, tick=tick),
         "outside": forecasts.outside,
         "simultaneous": simultaneous_probability(forecasts),
+    }
+
+
+def _ends_of_tick(
+    forecasts: IntervalForecasts, true: np.ndarray, *, tick: float
+) -> dict[str, np.ndarray]:
+    """The probabilities at both ends of the ticks of the true intervals, by column.
+
+    An interval longer than the grid is anywhere in the probability off the grid.
+    """
+    inside = 1 - forecasts.outside
+    low = np.where(true > 0, forecasts.cdf(true - tick / 2), 0.0) * inside
+    high = forecasts.cdf(true + tick / 2) * inside
+    is_off = true > forecasts.edges[-1]
+    return {
+        "cdf_low": np.where(is_off, inside, low),
+        "cdf_high": np.where(is_off, 1.0, high),
     }
 
 

@@ -16,7 +16,6 @@ from mmtpp.expert.network_start import TrainedStart
 from mmtpp.expert.new_events import targets_between, with_replay
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.expert.prompts import PROMPTS
-from mmtpp.expert.sequence_losses import sequence_losses
 from tests.unit.expert.conftest import SETTINGS, TICK, alternating_sequences
 
 CONTINUED = replace(SETTINGS, epochs=6, learning_rate=3e-3, memory_dropout=0.0)
@@ -163,16 +162,3 @@ def test_replay_draws_older_events(replay: float, expected: int):
     again = with_replay(sequences, new_from, replay=replay, seed=1)
     for first, second in zip(kept, again, strict=True):
         np.testing.assert_array_equal(first.is_target, second.is_target)
-
-
-def test_losses_by_sequence_are_those_of_the_events(expert: Expert):
-    sequences = alternating_sequences(3, 4)
-    table = sequence_losses(expert, sequences)
-    assert table["sequence_id"].to_pylist() == ["4-0", "4-1", "4-2"]
-    assert table["events"].to_pylist() == [59.0] * 3
-    for row, sequence in zip(table.to_pylist(), sequences, strict=True):
-        blocks = EventBlocks.from_sequences(expert.memory, [sequence], tick=TICK)
-        losses = mean_losses(expert.networks, blocks)
-        assert row["time_nll"] / 59 == pytest.approx(losses.interval_nll, rel=1e-5)
-        assert row["type_nll"] / 59 == pytest.approx(losses.type_nll, rel=1e-5)
-    assert len(sequence_losses(expert, [])) == 0

@@ -210,7 +210,7 @@ THIRD_PARTY = {
     "pages": {"jinja2", "markupsafe", "matplotlib"},
     "inspect": {"numpy", "matplotlib"},
     "api": {"numpy", "pyarrow", "torch", "mlflow", "pandas"},
-    "serve": {"numpy", "fastapi", "orjson", "pydantic", "ray"},
+    "serve": {"numpy", "fastapi", "orjson", "pydantic", "ray", "torch"},
     "update": {"numpy", "pyarrow"},
     "doctor": {"torch", "packaging"},
     "exchange": {"pyarrow", "gguf", "tokenizers", "torch", "transformers"},

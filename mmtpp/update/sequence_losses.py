@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.network_losses import event_losses
+from mmtpp.expert.new_events import as_read_by
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
-from mmtpp.expert.read_sequences import without_images, without_words
 
 LOSS_SCHEMA = pa.schema(
     [
@@ -40,11 +40,3 @@ def sequence_losses(expert: Expert, sequences: Sequence[ScoredSequence]) -> pa.T
         names = [sequence.sequence_id for sequence in sequences_of_block]
         parts.append(pa.table([names, np.array(counts, float), *sums], schema=LOSS_SCHEMA))
     return pa.concat_tables(parts) if parts else LOSS_SCHEMA.empty_table()
-
-
-def as_read_by(expert: Expert, sequences: Sequence[ScoredSequence]) -> list[ScoredSequence]:
-    """The sequences without the words or the images that the expert does not read."""
-    read = list(sequences)
-    if not expert.texts.num_words:
-        read = without_words(read)
-    return read if expert.reads_images else without_images(read)
