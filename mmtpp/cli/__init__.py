@@ -4,5 +4,6 @@
 - ``jobs``, ``run_job``, ``summary``: the table of jobs; a job from its command line; its last lines
 - ``sweep_job``: ``mmtpp sweep`` and ``tune/sweep.py``
 - ``convert_command``, ``doctor_command``, ``import_command``, ``inspect_command``,
-  ``plan_command``, ``scaling_command``, ``score_command``, ``settings_command``: one tool a module
+  ``plan_command``, ``rollback_command``, ``scaling_command``, ``score_command``,
+  ``settings_command``: one tool a module
 """

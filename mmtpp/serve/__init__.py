@@ -3,6 +3,7 @@
 - ``live_events``: new events as clients write them, checked and converted
 - ``event_log``: the accepted events of all sequences, in one SQLite file
 - ``live_model``, ``expert_states``: a model that forecasts sequences of the log; an expert's states
+- ``drift_watch``: how far new events are from the forecasts before them
 - ``live_sequences``: the log and the model together: append, forecast, replace the model
 - ``forecast_json``: forecasts as JSON
 - ``score``: lines of events to lines of forecasts, without a server

@@ -4,4 +4,5 @@
   registry's alias moves to it, and moves it back.
 - ``prequential``: the job that compares ways to keep up: every period is first forecast, then
   learned. ``strategies`` are the ways, ``prequential_results`` the tables.
+- ``sequence_losses``: losses of an expert, summed by sequence.
 """

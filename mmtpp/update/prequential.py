@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class Timeline:
     """The events of all splits, and the periods that they are divided into.
 
     Attributes:
@@ -100,8 +100,8 @@ def prequential(config: RunConfig) -> dict[str, object]:
     _check_store(store.manifest, config.prequential.period, where=store.uri)
     run = identify_evaluation(config, "prequential", store)
     start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
-    stream = _read_stream(config, store, run)
-    results = _run_strategies(config, stream, run)
+    timeline = read_timeline(config, store, run)
+    results = _run_strategies(config, timeline, run)
     summary = summarise(
         results,
         seconds_per_unit=store.manifest.seconds_per_unit
@@ -144,7 +144,18 @@ def _check_store(manifest: Manifest, period: str | float, *, where: str) -> None
         )
 
 
-def _read_stream(config: RunConfig, store: PreparedStore, run: RunIdentity) -> Stream:
+def read_timeline(config: RunConfig, store: PreparedStore, run: RunIdentity) -> Timeline:
+    """Read the events of all splits, and divide them into periods.
+
+    Args:
+        config: The whole configuration.
+        store: The store.
+        run: Name and folder of the job.
+
+    Raises:
+        ConfigError: There are too few periods.
+        DataError: No training sequence has two events.
+    """
     inputs = build_inputs(config, store, run, reports_validation=False)
     test_settings = SequenceSettings(
         sample_settings(config.sample_sections, store.manifest, split="test", reads_template=False),
@@ -161,7 +172,7 @@ def _read_stream(config: RunConfig, store: PreparedStore, run: RunIdentity) -> S
         validation=read_sequences(validation) if validation is not None else (),
     )
     edges = _edges(config, inputs, learning.training, where=store.uri)
-    return Stream(learning, read_sequences(test_settings), edges)
+    return Timeline(learning, read_sequences(test_settings), edges)
 
 
 def _edges(
@@ -207,7 +218,9 @@ def _period_starts(
     return [start_s / seconds_per_unit for start_s in starts_s]
 
 
-def _run_strategies(config: RunConfig, stream: Stream, run: RunIdentity) -> list[StrategyResult]:
+def _run_strategies(
+    config: RunConfig, timeline: Timeline, run: RunIdentity
+) -> list[StrategyResult]:
     """Results of all strategies, of which finished ones are read; each is one Ray task."""
     names = config.prequential.strategies
     finished = {name: find_result(run.run_uri, name) for name in names}
@@ -215,10 +228,10 @@ def _run_strategies(config: RunConfig, stream: Stream, run: RunIdentity) -> list
     if missing:
         labels = config.store.machine_labels
         [initial] = map_blocks(
-            _train_initial, stream, [None], machine_labels=labels, title="initial expert"
+            train_initial, timeline, [None], machine_labels=labels, title="initial expert"
         )
         computed = map_blocks(
-            _run_strategy, (stream, initial), missing, machine_labels=labels, title="prequential"
+            run_strategy, (timeline, initial), missing, machine_labels=labels, title="prequential"
         )
         for result in computed:
             save_result(result, run.run_uri)
@@ -226,20 +239,27 @@ def _run_strategies(config: RunConfig, stream: Stream, run: RunIdentity) -> list
     return [cast(StrategyResult, finished[name]) for name in names]
 
 
-def _train_initial(stream: Stream, _: None) -> Expert:
-    return stream.learning.train(stream.edges[1])
+def train_initial(timeline: Timeline, _: None = None) -> Expert:
+    """Train an expert on the events before the first forecast."""
+    return timeline.learning.train(timeline.edges[1])
 
 
-def _run_strategy(shared: tuple[Stream, Expert], name: str) -> StrategyResult:
-    stream, expert = shared
+def run_strategy(shared: tuple[Timeline, Expert], name: str) -> StrategyResult:
+    """Forecast and learn all periods in one way.
+
+    Args:
+        shared: The timeline, and the expert that was trained on its first period.
+        name: One of ``prequential.strategies``.
+    """
+    timeline, expert = shared
     scores: list[PeriodScores] = []
     seconds: list[float] = []
-    for start, end in stream.periods:
-        scores.append(stream.score(expert, start, end))
+    for start, end in timeline.periods:
+        scores.append(timeline.score(expert, start, end))
         started = process_time()
-        expert = stream.learning.learn(name, expert, start, end)
+        expert = timeline.learning.learn(name, expert, start, end)
         seconds.append(process_time() - started)
-    return StrategyResult(name, scores, stream.score_past(expert), seconds)
+    return StrategyResult(name, scores, timeline.score_past(expert), seconds)
 
 
 def _describe(config: RunConfig, run: RunIdentity) -> str:

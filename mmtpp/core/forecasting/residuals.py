@@ -55,5 +55,6 @@ class Uniformity:
     @classmethod
     def test(cls, pit: FloatArray) -> "Uniformity":
         """Test N numbers, at least one."""
-        result: Any = stats.kstest(pit, "uniform")  # pyright: ignore[reportUnknownMemberType]
+        kstest: Any = stats.kstest  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        result: Any = kstest(pit, "uniform")
         return cls(float(result.statistic), float(result.pvalue))

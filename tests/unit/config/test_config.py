@@ -96,7 +96,7 @@ def test_validation_must_come_before_the_test():
         ("expert.learning_rte=1", "expert.learning_rate?"),
         (
             "optimizer.learning_rat=1",
-            "expert.learning_rate, training.learning_rate or update.learning_rate?",
+            "expert.learning_rate or update.learning_rate or training.learning_rate?",
         ),
         ("optimizer.width=1", "expert.width?"),
         ("optimzer.name=muon", "optimizer?"),
