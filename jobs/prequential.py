@@ -1,6 +1,7 @@
 """Compare ways to keep an expert up to date: forecast each period, then learn from it.
 
-python jobs/prequential.py --config jobs/configs/expert.toml --set prequential.period=month
+python jobs/prequential.py --config jobs/configs/demo.toml \\
+    --set prequential.period=43200 --set prequential.first_periods=3
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Continue a temporal expert on new events, and promote it if it is better.
 
-python jobs/update.py --config jobs/configs/expert.toml \\
-    --set update.model=models:/NAME@champion --set update.new_from=2013-02-01
+python jobs/update.py --config jobs/configs/demo.toml \\
+    --set update.model=models:/NAME@champion --set update.new_from=480960
 """
 
 import sys

@@ -40,6 +40,7 @@ CHANGES = {
     "and how they are written.",
     Affects.RUN: "The trained weights, and the choice of the best model.",
     Affects.FINETUNE: "The trained weights of `finetune` only.",
+    Affects.UPDATE: "The trained weights of `update` and `prequential` only.",
     Affects.STEPS: "The number of updates. A run with a `run.name` continues if the number grows.",
     Affects.EVALUATION: "The scores and the generated texts of `evaluate`.",
     Affects.PREDICTION: "The forecasts of `predict`.",

@@ -11,6 +11,7 @@ from mmtpp.core.times.durations import SECONDS, format_duration, format_running_
 SHOWN_METRICS = 12
 # starts of the names of the metrics that come first
 _FIRST = (
+    "update/",
     "time/nll",
     "time/mae",
     "time/rmse",
@@ -79,6 +80,12 @@ def next_commands(
         needs_finetuning = job == "pretrain" and not config.is_trained_by_pretrain
         next_jobs = ["finetune", "evaluate"] if needs_finetuning else ["evaluate", "predict"]
         return [_command(name, same_arguments, model, config.run.name) for name in next_jobs]
+    if job == "update":
+        model = {"model.path": str(result["model_uri"])}
+        undo = [f"mmtpp rollback {config.update.model}"] if result["promoted"] else []
+        return [*undo, _command("evaluate", same_arguments, model, config.run.name)]
+    if job == "prequential":
+        return [f"open {result['results_uri']}/prequential.md (also in MLflow)"]
     if job == "combine":
         model = {"model.path": config.model.path, "model.adapter": config.model.adapter}
         mixture = {**model, "model.expert": str(result["expert_uri"])}

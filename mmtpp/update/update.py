@@ -24,6 +24,7 @@ from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.runtime.block_tasks import map_blocks
 from mmtpp.runtime.session import start_ray_for_data
+from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join, write_bytes
 from mmtpp.track.champion import Champion
 from mmtpp.track.mlflow_tracker import MlflowTracker
@@ -87,6 +88,7 @@ def update(config: RunConfig) -> dict[str, object]:
     check_bucket(config.run.storage_uri)
     store, champion = load_store(config.store.uri), _find_champion(config)
     config = _with_model(config, champion)
+    _check_new_from(config.update.new_from, store.manifest, where=store.uri)
     tasks = _check_expert(config, store)
     start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
     held_out = _read_held_out(config, store, tasks)
@@ -134,6 +136,19 @@ def _check_expert(config: RunConfig, store: PreparedStore) -> TrainedTasks:
             setting=f"update.model = {config.update.model}",
         )
     return description.trained_tasks
+
+
+def _check_new_from(new_from: str, manifest: Manifest, *, where: str) -> None:
+    try:
+        float(new_from)
+    except ValueError:
+        if not manifest.times_are_dates:
+            raise ConfigError(
+                "a date cannot be found in times that are no dates",
+                where=where,
+                cause="the times of the source count from an origin of their own",
+                setting=f"update.new_from = {new_from}; give a number in the source's unit",
+            ) from None
 
 
 def _read_held_out(

@@ -146,6 +146,7 @@ def test_a_folder_is_updated_with_prompts(old, new):
         ({"update.new_from": "2024-04-01"}, DataError, "no test event is new"),
         ({"update.model": "models:/nobody@champion"}, Exception, "no such name, alias or version"),
         ({"update.model": f"models:/{NAME}/1"}, ConfigError, "not an alias"),
+        ({"store.uri": STORE}, ConfigError, "a date cannot be found"),
     ],
 )
 def test_what_cannot_be_updated_is_an_error(old, new, changes, error, message):
