@@ -2,12 +2,17 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from mmtpp.config.load import load_config, with_values
 from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection, RunConfig, Section
 from mmtpp.core.errors import ConfigError
+
+if TYPE_CHECKING:  # torch and transformers, which --help does not need
+    from mmtpp.planner.memory import Counts, Option, Workload
+    from mmtpp.planner.scale import ScaleEstimate
 
 # settings that an option overrides, by the name of the option
 _OVERRIDES = {
@@ -43,6 +48,7 @@ def add_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--config", metavar="FILE.toml", type=Path, help="settings of the job")
     _add_setting_arguments(plan)
     _add_speed_arguments(plan)
+    _add_scale_arguments(plan)
 
 
 def _add_setting_arguments(plan: argparse.ArgumentParser) -> None:
@@ -112,6 +118,43 @@ def _add_speed_arguments(plan: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_scale_arguments(plan: argparse.ArgumentParser) -> None:
+    plan.add_argument(
+        "--simulate",
+        type=_positive,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="also estimate traffic, checkpoints and failures on N GPUs, such as 64 512 4096",
+    )
+    plan.add_argument(
+        "--interconnect-gbs",
+        type=float,
+        default=50.0,
+        help="GB/s that one GPU sends to others: 50 for 400 Gb/s of InfiniBand; default "
+        "%(default)g",
+    )
+    plan.add_argument(
+        "--checkpoint-gbs",
+        type=float,
+        default=1.0,
+        help="GB/s at which one GPU's part of a checkpoint is written; default %(default)g",
+    )
+    plan.add_argument(
+        "--mtbf-hours",
+        type=float,
+        default=50_000.0,
+        help="mean hours between failures of one GPU and what belongs to it; default %(default)g, "
+        "that of Llama 3's training: 419 failures of 16,384 GPUs in 54 days",
+    )
+    plan.add_argument(
+        "--restart-s",
+        type=float,
+        default=300.0,
+        help="seconds from a failure to the next step; default %(default)g",
+    )
+
+
 def run(options: argparse.Namespace) -> None:
     """Print the plan.
 
@@ -153,7 +196,37 @@ def run(options: argparse.Namespace) -> None:
         "does not count the activations of the vision tower):",
         plan_text.settings_as_arguments(workload, option, num_gpus=gpus.count),
     ]
+    if options.simulate:
+        lines += ["", _scale_table(options, config, counts, workload)]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _scale_table(
+    options: argparse.Namespace, config: RunConfig, counts: "Counts", workload: "Workload"
+) -> str:
+    """The table of ``--simulate``: the same training on other numbers of GPUs."""
+    from mmtpp.planner import memory, plan_text, scale
+
+    estimates: dict[int, tuple[Option, ScaleEstimate] | None] = {}
+    for num_gpus in options.simulate:
+        larger = replace(workload, samples_per_step=max(workload.samples_per_step, num_gpus))
+        found = memory.recommend(counts, larger, gpus=num_gpus, gpu_gib=options.gpu_gib)
+        if found is None:
+            estimates[num_gpus] = None
+            continue
+        cluster = scale.Cluster(
+            num_gpus=num_gpus,
+            tflops=options.tflops,
+            mfu=options.mfu,
+            interconnect_gbs=options.interconnect_gbs,
+            checkpoint_gbs=options.checkpoint_gbs,
+            mtbf_hours=options.mtbf_hours,
+            restart_s=options.restart_s,
+        )
+        every = config.training.checkpoint_every
+        estimate = scale.estimate_scale(counts, larger, found[0], cluster, checkpoint_every=every)
+        estimates[num_gpus] = (found[0], estimate)
+    return plan_text.scale_table(estimates)
 
 
 def _config(options: argparse.Namespace) -> RunConfig:

@@ -1,7 +1,9 @@
 """The plan as text: a table of memory, an estimate of time and cost, and the settings of a job."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mmtpp.core.times.durations import format_duration
 from mmtpp.planner.memory import (
     COMPONENTS,
     HEADROOM,
@@ -14,6 +16,7 @@ from mmtpp.planner.memory import (
     estimate_memory,
     estimate_speed,
 )
+from mmtpp.planner.scale import ScaleEstimate
 from mmtpp.train.optimizer.state_codec import bytes_per_parameter
 
 
@@ -86,6 +89,45 @@ def time_estimate(
     hours = tokens / estimate.tokens_per_s / 3600
     cost = f", {hours * gpus.count * gpus.usd_per_hour:,.0f} USD" if gpus.usd_per_hour else ""
     return f"{text}\nan epoch of {tokens:,.0f} tokens: {hours:,.1f} h{cost}"
+
+
+def scale_table(estimates: Mapping[int, tuple[Option, ScaleEstimate] | None]) -> str:
+    """Format trainings on clusters as a table with one row per number of GPUs.
+
+    Args:
+        estimates: Way to train and estimate by number of GPUs; None where the training does not
+            fit.
+    """
+    heads = ("computes", "sends", "GB sent", "rows/s", "checkpoint", "written", "failure", "best")
+    lines = [
+        "a step and what failures cost, by number of GPUs: seconds of computing and of sending "
+        "(they overlap in part), GB that a GPU sends, packed rows that the feed delivers; GB of a "
+        "checkpoint, seconds to write it, time between failures, best time between checkpoints, "
+        "time lost then and at training.checkpoint_every:",
+        "",
+        f"{'GPUs':>6} {'way':24}" + "".join(f"{head:>11}" for head in heads) + "   lost   lost now",
+    ]
+    for num_gpus, estimate in estimates.items():
+        if estimate is None:
+            lines.append(f"{num_gpus:6,} does not fit")
+            continue
+        option, scale = estimate
+        cells = (
+            f"{scale.compute_s:.2f} s",
+            f"{scale.send_s:.2f} s",
+            f"{scale.sent_bytes / 1e9:.2f}",
+            f"{scale.rows_per_s:,.1f}",
+            f"{scale.checkpoint_bytes / 1e9:,.1f} GB",
+            f"{scale.checkpoint_s:.1f} s",
+            format_duration(scale.mtbf_s),
+            format_duration(scale.best_interval_s),
+        )
+        lines.append(
+            f"{num_gpus:6,} {option_name(option):24}"
+            + "".join(f"{cell:>11}" for cell in cells)
+            + f"{scale.lost_at_best:7.1%}{scale.lost_at_settings:11.1%}"
+        )
+    return "\n".join(lines)
 
 
 def settings_as_arguments(workload: Workload, option: Option, *, num_gpus: int) -> str:

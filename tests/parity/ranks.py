@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -93,6 +95,7 @@ class Result:
         unchanged: Whether the step that the error stopped changed no parameter.
         held_elements: Elements of the built model that this rank held itself.
         tower_passes: Forward passes of this rank's vision tower.
+        traffic: Bytes of the messages of the last step, by collective.
     """
 
     losses: list[float]
@@ -101,6 +104,37 @@ class Result:
     unchanged: bool = False
     held_elements: int = 0
     tower_passes: int = 0
+    traffic: dict[str, int] = field(default_factory=dict)
+
+
+_COLLECTIVES = (
+    "all_reduce",
+    "reduce",
+    "broadcast",
+    "all_gather",
+    "all_gather_into_tensor",
+    "reduce_scatter_tensor",
+)
+_traffic: Counter[str] = Counter()
+
+
+def _count_traffic() -> None:
+    """Count the bytes of torch's collectives, by name, in this process."""
+    distributed = torch.distributed
+    for name in _COLLECTIVES:
+        original = getattr(distributed, name)
+
+        def counted(*arguments: Any, _name: str = name, _call: Any = original, **options: Any):
+            tensors = [value for value in (*arguments, *options.values()) if _is_tensor(value)]
+            # input and output differ where a message is gathered or scattered
+            _traffic[_name] += max(value.numel() * value.element_size() for value in tensors)
+            return _call(*arguments, **options)
+
+        setattr(distributed, name, counted)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def event_model(
@@ -275,6 +309,7 @@ def _rank_main() -> None:
     import deepspeed
 
     torch.set_num_threads(1)
+    _count_traffic()  # DeepSpeed looks some collectives up when it starts
     deepspeed.init_distributed("gloo", verbose=False)
     rank, num_ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     for line in sys.stdin:
@@ -355,6 +390,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         rows = rows_of(step, images=job.images, vocabulary=vocabulary)
         mine = share_of_rank(torch.arange(SAMPLES).numpy(), rank=rank, num_ranks=num_ranks)
         handles = _poison(model, rank) if step == job.poisoned else []
+        _traffic.clear()
         before = [_held(parameter).clone() for parameter in model.parameters()]
         try:
             report = train_step(context, [rows[index] for index in mine], step)
@@ -369,6 +405,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
         norms.append(report.grad_norm)
         if step + 1 == job.save_after:
             engine.save(Path(job.save))
+    traffic = dict(_traffic)
     if job.save and not job.save_after:
         engine.save(Path(job.save))
     if job.output:
@@ -377,7 +414,7 @@ def _run(job: Job, *, rank: int, num_ranks: int) -> Result:
             save_trained(
                 engine.model, vocabulary, Path(job.output), base="base", parameters=parameters
             )
-    return Result(losses, norms, error, unchanged, held, len(passes))
+    return Result(losses, norms, error, unchanged, held, len(passes), traffic)
 
 
 def _held(parameter: torch.Tensor) -> torch.Tensor:

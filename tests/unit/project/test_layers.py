@@ -56,7 +56,7 @@ INTERNAL = {
         "experiments",
         "compat",
     },
-    "planner": {"config", "model", "train", "experiments", "compat"},
+    "planner": {"core", "config", "model", "train", "experiments", "compat"},
     "inference": {"core", "config", "storage", "model", "expert", "soft", "data"},
     "evaluate": {
         "core",
