@@ -112,12 +112,14 @@ def run(
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
+        "limit_val_batches": 0,
     }
     with tempfile.TemporaryDirectory() as folder:
         targets = _write(Path(folder), sequences)
         data = HotppDataModule(
             train_path=f"{folder}/train.parquet",
             train_params={"batch_size": TRAINING_BATCH, "drop_last": False},
+            val_path=f"{folder}/test.parquet",  # required, not read
             test_path=f"{folder}/test.parquet",
             test_params={"batch_size": batch},
             num_workers=0,
