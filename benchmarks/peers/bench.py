@@ -1,13 +1,17 @@
 """What all parts of the comparison share: the trials, the environments and the figures."""
 
+import os
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.environments import install, python_of
 from benchmarks.peers.trials import Record, Trial, TrialFile
+from benchmarks.stack import own_stack
+from cluster.services import Stack
 
 
 @dataclass(slots=True)
@@ -32,6 +36,17 @@ class Bench:
     def repetitions(self) -> int:
         """Number of repetitions of every trial."""
         return 1 if self.smoke else 3
+
+    @contextmanager
+    def stack(self) -> Iterator[Stack]:
+        """Start the local stack, whose data a later run finds again, and stop it at the end."""
+        variables = dict(os.environ)
+        try:
+            with own_stack(self.work / "stack") as stack:
+                yield stack
+        finally:
+            os.environ.clear()
+            os.environ.update(variables)  # trials of other parts start a Ray of their own
 
     def install(self, names: Iterable[str]) -> None:
         """Install environments; the reason of a failure is kept for the report."""
@@ -72,9 +87,7 @@ class Bench:
 
 def values(records: Sequence[Record], name: str) -> list[float]:
     """A figure of all records that have it."""
-    return [
-        float(record.result[name]) for record in records if record.result.get(name) is not None
-    ]
+    return [float(record.result[name]) for record in records if record.result.get(name) is not None]
 
 
 def figure(numbers: Sequence[float], digits: int = 0) -> str:
@@ -106,14 +119,26 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 def ratio(
     records: Mapping[str, Sequence[Record]], ours: str, others: Iterable[str], name: str
 ) -> tuple[str, str] | None:
-    """Best of the others and our figure over its, in the same repetitions; larger is better.
+    """Our figure over that of the best of the others, in the same repetitions.
+
+    Larger figures are better.
 
     Returns:
-        Name of the best other and the ratio as text; None if a figure is missing.
+        Name of the best of the others, and the ratio as text; None if a figure is missing.
     """
-    with_figures = [other for other in others if values(records[other], name)]
-    if not with_figures or not values(records[ours], name):
+    rates = {other: _by_number(records[other], name) for other in (ours, *others)}
+    with_figures = [other for other in rates if other != ours and rates[other]]
+    if not with_figures or not rates[ours]:
         return None
-    best = max(with_figures, key=lambda other: statistics.median(values(records[other], name)))
-    pairs = zip(values(records[ours], name), values(records[best], name), strict=False)
-    return best, figure([mine / other for mine, other in pairs], 2)
+    best = max(with_figures, key=lambda other: statistics.median(rates[other].values()))
+    shared = sorted(rates[ours].keys() & rates[best].keys())
+    return best, figure([rates[ours][number] / rates[best][number] for number in shared], 2)
+
+
+def _by_number(records: Sequence[Record], name: str) -> dict[int, float]:
+    """A figure of the records that have it, by the number of the repetition."""
+    return {
+        record.trial.number: float(record.result[name])
+        for record in records
+        if record.result.get(name) is not None
+    }

@@ -36,7 +36,7 @@ from hotpp.nn import (  # pyright: ignore[reportMissingImports]
     RnnEncoder,
 )
 
-from benchmarks.peers.evaluation_measure import measure, num_parameters, parts_of
+from benchmarks.peers.evaluation_measure import fastest, measure, num_parameters, parts_of
 from benchmarks.peers.measured_process import run_as_trial
 
 MAX_DELTA = 10.0  # mean training intervals
@@ -62,8 +62,8 @@ def _write(folder: Path, sequences: dict[str, Any]) -> int:
     return targets
 
 
-def _module(model: str, num_types: int, hidden: int, *, predicts: bool) -> NextItemModule:
-    """HoTPP's module of a model, with or without its metric of the next event."""
+def _module(model: str, num_types: int, hidden: int) -> NextItemModule:
+    """HoTPP's module of a model, with its metric of the next event."""
     if model == "NHP":
         rnn, head = partial(ContTimeLSTM, hidden_size=hidden), partial(Head)
         loss = NHPLoss(num_types, thinning_params=THINNING)
@@ -82,14 +82,12 @@ def _module(model: str, num_types: int, hidden: int, *, predicts: bool) -> NextI
         loss=loss,
         head_partial=head,
         optimizer_partial=partial(torch.optim.Adam, lr=1e-3),
-        test_metric=HorizonMetric(horizon=MAX_DELTA, max_time_delta=MAX_DELTA)
-        if predicts
-        else None,
+        test_metric=HorizonMetric(horizon=MAX_DELTA, max_time_delta=MAX_DELTA),
     )
 
 
 def run(
-    model: str, path: str, seconds: float, batch: int, hidden: int, epochs: int
+    model: str, path: str, seconds: float, batches: list[int], hidden: int, epochs: int
 ) -> dict[str, Any]:
     """Train a model and evaluate it.
 
@@ -97,7 +95,7 @@ def run(
         model: ``NHP`` or ``RMTPP``.
         path: File of the sequences.
         seconds: Largest wall seconds of training.
-        batch: Parts of sequences in a batch.
+        batches: Sizes of batches, in parts of sequences; the fastest counts.
         hidden: Width of the network.
         epochs: Largest number of epochs.
     """
@@ -106,43 +104,62 @@ def run(
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     pl.seed_everything(0)
     sequences = json.loads(Path(path).read_text(encoding="utf-8"))
-    quiet = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "limit_val_batches": 0,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        targets = _write(Path(folder), sequences)
-        data = HotppDataModule(
-            train_path=f"{folder}/train.parquet",
-            train_params={"batch_size": TRAINING_BATCH, "drop_last": False},
-            val_path=f"{folder}/test.parquet",  # required, not read
-            test_path=f"{folder}/test.parquet",
-            test_params={"batch_size": batch},
-            num_workers=0,
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        targets = _write(folder, sequences)
+        module = _module(model, int(sequences["num_types"]), hidden)
+        _trainer(max_epochs=epochs, max_time={"seconds": seconds}).fit(
+            module, _data(folder, batches[0])
         )
-        module = _module(model, int(sequences["num_types"]), hidden, predicts=True)
-        limit = {"seconds": seconds}
-        trainer = pl.Trainer(max_epochs=epochs, max_time=limit, **quiet)
-        patch_precision_plugin(trainer).fit(module, data)
-        tester = patch_precision_plugin(pl.Trainer(**quiet))
+        tester = _trainer()
+        (scores,) = tester.test(module, _data(folder, batches[0]), verbose=False)
+        measured = []
+        for metric in (module._test_metric, None):
+            module._test_metric = metric
+            measured.append(
+                {
+                    batch: _measure(tester, module, _data(folder, batch), targets)
+                    for batch in batches
+                }
+            )
+    forecasts, likelihood = map(fastest, measured)
+    return {
+        "parameters": num_parameters([module]),
+        "targets": targets,
+        "accuracy": float(scores["test/next-item-accuracy"]),
+        "forecasts": forecasts,
+        "likelihood": likelihood,
+    }
 
-        def evaluate() -> Any:
-            return tester.test(module, data, verbose=False)
 
-        (scores,) = evaluate()
-        forecasts = measure(evaluate, targets)
-        module._test_metric = None
-        return {
-            "parameters": num_parameters([module]),
-            "targets": targets,
-            "accuracy": float(scores["test/next-item-accuracy"]),
-            "forecasts": forecasts,
-            "likelihood": measure(evaluate, targets),
-        }
+def _measure(
+    tester: Any, module: NextItemModule, data: HotppDataModule, targets: int
+) -> dict[str, float]:
+    return measure(lambda: tester.test(module, data, verbose=False), targets)
+
+
+def _data(folder: Path, batch: int) -> HotppDataModule:
+    return HotppDataModule(
+        train_path=f"{folder}/train.parquet",
+        train_params={"batch_size": TRAINING_BATCH, "drop_last": False},
+        val_path=f"{folder}/test.parquet",  # required, not read
+        test_path=f"{folder}/test.parquet",
+        test_params={"batch_size": batch},
+        num_workers=0,
+    )
+
+
+def _trainer(**settings: Any) -> Any:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        **settings,
+    )
+    return patch_precision_plugin(trainer)
 
 
 if __name__ == "__main__":

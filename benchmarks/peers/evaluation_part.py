@@ -14,8 +14,9 @@ QUESTIONS = {
 }
 SETS = ("earthquake", "danmaku")
 OURS, ONE_NETWORK = "mmtpp, expert", "mmtpp, expert of one network"
-EASYTPP_MODELS, HOTPP_MODELS = ("NHP", "RMTPP", "IntensityFree"), ("NHP", "RMTPP")
-BATCHES = (8, 64)  # parts of sequences
+EASYTPP_MODELS = (("NHP", 1), ("NHP", DRAWS), ("IntensityFree", 1))  # with numbers of samples
+HOTPP_MODELS = ("NHP", "RMTPP")
+BATCHES = (8, 64)  # parts of sequences; each project's fastest counts
 WIDTH = 64  # of all networks: the default of both projects' configurations and of the expert
 
 Records = dict[str, list[Record]]
@@ -53,31 +54,22 @@ def _measure_set(bench: Bench, name: str) -> SetRecords:
 
 
 def _trials(set_name: str, path: str, num_test: int, *, smoke: bool) -> dict[str, Trial]:
-    seconds, epochs, max_steps = (1.0, 1, 5) if smoke else (20.0, 10, 300)
+    seconds, epochs, max_steps = (1.0, 1, 5) if smoke else (5.0, 10, 300)
     ours = {"set_name": set_name, "num_test": num_test, "width": WIDTH, "max_steps": max_steps}
     trials = {
         name: Trial("evaluation_ours", {**ours, "networks": networks})
         for name, networks in ((OURS, 3), (ONE_NETWORK, 1))
     }
-    batches = BATCHES[:1] if smoke else BATCHES
-    for model, (batch, samples) in itertools.product(EASYTPP_MODELS, _sampled(batches)):
-        arguments = {"model": model, "path": path, "seconds": seconds, "batch": batch}
-        name = f"EasyTPP {model}, {batch} a batch, {samples} samples"
-        trials[name] = Trial(
-            "evaluation_easytpp", {**arguments, "samples": samples}, environment="easytpp"
+    common = {"path": path, "seconds": seconds, "batches": list(BATCHES)}
+    for model, samples in EASYTPP_MODELS[:1] if smoke else EASYTPP_MODELS:
+        arguments = {**common, "model": model, "samples": samples}
+        trials[f"EasyTPP {model}, {samples} samples"] = Trial(
+            "evaluation_easytpp", arguments, environment="easytpp"
         )
-    for model, batch in itertools.product(HOTPP_MODELS, batches):
-        arguments = {"model": model, "path": path, "seconds": seconds, "batch": batch}
-        arguments |= {"hidden": WIDTH, "epochs": epochs}
-        trials[f"HoTPP {model}, {batch} a batch"] = Trial(
-            "evaluation_hotpp", arguments, environment="hotpp"
-        )
+    for model in HOTPP_MODELS[:1] if smoke else HOTPP_MODELS:
+        arguments = {**common, "model": model, "hidden": WIDTH, "epochs": epochs}
+        trials[f"HoTPP {model}"] = Trial("evaluation_hotpp", arguments, environment="hotpp")
     return trials
-
-
-def _sampled(batches: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Sizes of batches with numbers of samples; many samples only in the smallest batches."""
-    return [*((batch, 1) for batch in batches), (batches[0], DRAWS)]
 
 
 def section(records: dict[str, SetRecords]) -> list[str]:
@@ -93,8 +85,8 @@ def section(records: dict[str, SetRecords]) -> list[str]:
         "calibration), and the type with and without the true interval.",
         "- **EasyTPP** cuts sequences into parts of 128 targets. Likelihood: the integral of the "
         "intensity over 20 points of an interval; a closed form for IntensityFree. Predictions: a "
-        "time and a type from samples, by thinning with 100 proposals except for IntensityFree. One "
-        "sample is the default; the mean of 100 is what `make quality` scores.",
+        "time and a type from samples, by thinning with 100 proposals except for IntensityFree. "
+        "One sample is the default; the mean of 100 is what `make quality` scores.",
         "- **HoTPP**, on the same parts. Likelihood: the integral by one random point for NHP, a "
         "closed form for RMTPP. Predictions: the expected time by thinning with up to 100 steps, "
         "and the most likely type.",
@@ -109,7 +101,6 @@ def _set_lines(name: str, of_set: SetRecords) -> list[str]:
     if of_set.rows.error:
         return [f"### {name}", "", f"The sequences could not be written: `{of_set.rows.error}`", ""]
     evaluations = of_set.evaluations
-    peers = [model for model in evaluations if model not in (OURS, ONE_NETWORK)]
     lines = [
         f"### {name}: {of_set.rows.result['targets']:,} targets, "
         f"{of_set.rows.result['num_types']} types",
@@ -120,13 +111,13 @@ def _set_lines(name: str, of_set: SetRecords) -> list[str]:
         ),
         "",
     ]
-    for question, title in QUESTIONS.items():
+    for question, project, ours in itertools.product(
+        QUESTIONS, ("EasyTPP", "HoTPP"), (OURS, ONE_NETWORK)
+    ):
         rates = {model: _flat(of_model, question) for model, of_model in evaluations.items()}
-        for project in ("EasyTPP", "HoTPP"):
-            of_project = [model for model in peers if model.startswith(project)]
-            for ours in (OURS, ONE_NETWORK):
-                if (found := ratio(rates, ours, of_project, "targets_per_cpu_s")) is not None:
-                    lines.append(f"- {title}, {ours} over {found[0]}: **{found[1]}**")
+        of_project = [model for model in evaluations if model.startswith(project)]
+        if (found := ratio(rates, ours, of_project, "targets_per_cpu_s")) is not None:
+            lines.append(f"- {QUESTIONS[question]}, {ours} over {found[0]}: **{found[1]}**")
     return [*lines, "", *errors(evaluations), ""]
 
 

@@ -1,6 +1,5 @@
 """Feeding: rows per second, CPU time per row, time to the first row, and resuming in mid-epoch."""
 
-import statistics
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +7,7 @@ from functools import partial
 from benchmarks.peers.bench import Bench, errors, figure, markdown_table, ratio, values
 from benchmarks.peers.feed_columns import STEP
 from benchmarks.peers.trials import Record, Trial
-from benchmarks.stack import danmaku_folder, own_stack
+from benchmarks.stack import danmaku_folder
 from cluster.services import Stack
 
 URI = "s3://mmtpp/peers"
@@ -44,7 +43,7 @@ def measure(bench: Bench) -> FeedRecords:
     bench.install(["streaming"])
     copies, max_tokens = SIZES[bench.smoke]
     folder = danmaku_folder()
-    with own_stack(bench.work / "stack") as stack, tempfile.TemporaryDirectory() as cache:
+    with bench.stack() as stack, tempfile.TemporaryDirectory() as cache:
         rows = bench.run(
             Trial("feed_rows", {"uri": URI, "copies": copies, "max_tokens": max_tokens}),
             {"folder": str(folder), "cache": cache},
@@ -91,16 +90,12 @@ def _with_workers(name: str, workers: int) -> str:
 
 def _rests(epochs: Records, max_tokens: int, middle: int) -> dict[str, Trial]:
     """The rest of the epoch after ``middle`` rows, from the state that the epoch took."""
-    trials = {
-        OURS: Trial("feed_ours", {"uri": URI, "max_tokens": max_tokens, "first_row": middle})
-    }
+    trials = {OURS: Trial("feed_ours", {"uri": URI, "max_tokens": max_tokens, "first_row": middle})}
     for name in (STREAMING, DATASETS):
         first = epochs[_with_workers(name, 0)][0]
         if state := first.result.get("state"):
             arguments = {"uri": URI, "state": state}
-            trials[name] = Trial(
-                MODULES[name], arguments, environment=ENVIRONMENTS.get(name, "")
-            )
+            trials[name] = Trial(MODULES[name], arguments, environment=ENVIRONMENTS.get(name, ""))
     return trials
 
 
@@ -110,7 +105,7 @@ def section(records: FeedRecords) -> list[str]:
         return ["## Feeding", "", f"The rows could not be written: `{records.rows.error}`"]
     rows, shards = records.rows.result, records.shards.result
     peers = [name for name in records.epochs if name not in (OURS, HERE)]
-    lines = [
+    return [
         "## Feeding",
         "",
         f"{rows['rows']:,} packed rows, {rows['tokens']:,} tokens, {rows['events']:,} danmaku, "
@@ -141,7 +136,6 @@ def section(records: FeedRecords) -> list[str]:
         "",
         *errors({**records.epochs, **{f"{k}, resumed": v for k, v in records.resumed.items()}}),
     ]
-    return lines
 
 
 def _epoch_line(name: str, epochs: Records) -> tuple[str, ...]:

@@ -1,11 +1,8 @@
 """MosaicML Streaming: finished rows in shards of its format MDS on the S3 server."""
 
-import importlib
 import json
 import os
-import sys
 import tempfile
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,27 +11,23 @@ import pyarrow.parquet as pq
 
 from benchmarks.peers.feed_columns import STEP, TYPES, Row, measure_feed
 from benchmarks.peers.measured_process import Meter, run_as_trial
+from benchmarks.peers.stand_ins import import_with_stand_ins
 
 SHUFFLE_SEED = 0
 
 
-def _import_streaming() -> Any:
-    """Import Streaming without torchvision, which only its data sets of images use.
+TORCHVISION = (
+    "torchvision",
+    "torchvision.datasets:VisionDataset",
+    "torchvision.transforms",
+    "torchvision.transforms.functional:to_tensor",
+)
 
-    A CPU build of torchvision that matches that of torch is not on PyPI.
-    """
+
+def _import_streaming() -> Any:
+    """Import Streaming; only its data sets of images use torchvision."""
     os.environ["S3_ENDPOINT_URL"] = os.environ["AWS_ENDPOINT_URL"]
-    importlib.import_module("transformers")  # looks for torchvision once
-    names = ("", ".datasets", ".transforms", ".transforms.functional")
-    stand_ins = {f"torchvision{name}": types.ModuleType(f"torchvision{name}") for name in names}
-    for module in stand_ins.values():
-        vars(module).update(VisionDataset=object, to_tensor=None)
-    sys.modules.update(stand_ins)
-    try:
-        return importlib.import_module("streaming")
-    finally:
-        for name in stand_ins:
-            del sys.modules[name]
+    return import_with_stand_ins("streaming", TORCHVISION)
 
 
 def write(uri: str) -> dict[str, Any]:

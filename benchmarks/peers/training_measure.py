@@ -1,4 +1,4 @@
-"""What all trainings share: the model, the optimiser, the held-out loss, and the meter of updates."""
+"""What all trainings share: the model, the optimiser, the held-out loss, the meter of updates."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -104,7 +104,13 @@ class UpdateMeter:
             self._start_tokens, self._start_events = tokens, events
 
     def result(self, model: Any, tokens: int, events: int) -> dict[str, Any]:
-        """Rates, memory and loss after the last update."""
+        """Rates, memory and loss after the last update.
+
+        Raises:
+            ValueError: No update was measured.
+        """
+        if self.updates <= WARM_UP:
+            raise ValueError(f"{self.updates} updates, of which {WARM_UP} are not measured")
         wall_s, cpu_s, memory = self._meter.wall_s, self._meter.cpu_s, peak_mib()
         tokens, events = tokens - self._start_tokens, events - self._start_events
         return {

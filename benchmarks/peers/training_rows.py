@@ -1,7 +1,8 @@
 """Windows that all trainings learn from, written once for all environments.
 
-A case is a folder with the tokenizer, the tokens of the windows one after the other, and their
-lengths and numbers of events. The windows are in the order of training; the last ones are held out.
+A case is a folder with the tokenizer, the untrained model, the tokens of the windows one after the
+other, and their lengths and numbers of events. The windows are in the order of training; the last
+ones are held out.
 """
 
 import os
@@ -26,12 +27,13 @@ from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.type_codes import TypeCodes
+from mmtpp.model.base_folder import build_tiny, save_base
 from mmtpp.model.tokens.vocabulary import Vocabulary, load_vocabulary, train_tokenizer
 
 ROW_TOKENS = 2048
 TEMPLATE = TemplateSettings("minimal", "none", image_tokens=4)
 LONG_TOKENS = 1900  # least tokens of a window of the long case
-TOKENIZER, WINDOWS = "tokenizer.json", "windows.npz"
+TOKENIZER, WINDOWS, BASE = "tokenizer.json", "windows.npz", "base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def _first_windows(
     for events in tokenise_sequences(sequences, vocabulary):
         first = cut_windows(events, template, max_tokens=ROW_TOKENS, overlap_fraction=0.0)[0]
         tokens = template.write(events.slice(first.start, first.end))
-        if len(tokens.ids) >= min_tokens:
+        if min_tokens <= len(tokens.ids) < ROW_TOKENS:  # LLaMA-Factory drops a full row
             yield tokens, first.end - first.start
 
 
@@ -124,6 +126,9 @@ def run(
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     (path / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+    (path / BASE).mkdir(exist_ok=True)
+    vocabulary = Vocabulary(tokenizer)
+    save_base(build_tiny(vocabulary, seed=0), vocabulary, path / BASE)
     lengths = [len(tokens.ids) for tokens in windows]
     np.savez(
         path / WINDOWS,

@@ -1,6 +1,7 @@
 """transformers' Trainer: batches padded to the longest window, in order or grouped by length."""
 
 import tempfile
+from collections import deque
 from typing import Any
 
 import torch
@@ -37,25 +38,29 @@ class UpdateCallback(TrainerCallback):
 
     Attributes:
         meter: The meter.
-        tokens: Useful tokens of the batches so far.
-        events: Events so far, by the share of the tokens.
+        waiting: Useful tokens of the batches that are built and not yet trained, in their order.
+        tokens: Useful tokens of the batches that were trained.
     """
 
     def __init__(self, case: Case) -> None:
         self.meter = UpdateMeter(case)
+        self.waiting: deque[int] = deque()
         self.tokens = 0
         trained = case.num_train
-        self._events_per_token = case.num_events[:trained].sum() / sum(
-            map(len, case.ids[:trained])
-        )
+        self._events_per_token = case.num_events[:trained].sum() / sum(map(len, case.ids[:trained]))
 
     @property
     def events(self) -> int:
-        """Events so far."""
+        """Events that were trained, by the share of the tokens."""
         return round(self.tokens * self._events_per_token)
 
+    def on_substep_end(self, *_arguments: Any, **_named: Any) -> None:
+        """Count a batch that is not the last of its update."""
+        self.tokens += self.waiting.popleft()
+
     def on_step_end(self, *_arguments: Any, **_named: Any) -> None:
-        """Count an update."""
+        """Count the last batch of an update."""
+        self.tokens += self.waiting.popleft()
         self.meter.finish_update(self.tokens, self.events)
 
     def result(self, model: Any) -> dict[str, Any]:
@@ -82,9 +87,9 @@ def run(folder: str, batch: int, sampling: str) -> dict[str, Any]:
     callback = UpdateCallback(case)
 
     def collate(windows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        batch = pad_windows(windows)
-        callback.tokens += int(batch["attention_mask"].sum())
-        return batch
+        padded = pad_windows(windows)
+        callback.waiting.append(int(padded["attention_mask"].sum()))
+        return padded
 
     if case.per_update % batch:
         raise ValueError(f"updates of {case.per_update} windows in batches of {batch}")

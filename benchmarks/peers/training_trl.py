@@ -81,7 +81,7 @@ def run(folder: str, batch: int, rows_per_update: int) -> dict[str, Any]:
 
         def counted(windows: list[Any]) -> dict[str, Any]:
             built = collate(windows)
-            callback.tokens += built["input_ids"].numel()
+            callback.waiting.append(built["input_ids"].numel())
             return built
 
         trainer.data_collator = counted
