@@ -77,8 +77,8 @@ class Bench:
         """
         records: dict[str, list[Record]] = {name: [] for name in trials}
         for number in range(self.repetitions):
-            names = list(trials) if number % 2 == 0 else list(reversed(trials))
-            for name in names:
+            names = list(trials)
+            for name in names if number % 2 == 0 else reversed(names):
                 trial = trials[name]
                 numbered = Trial(trial.module, trial.arguments, number, trial.environment)
                 records[name].append((run or self.run)(numbered))

@@ -44,7 +44,8 @@ def run(
         if state is not None:
             rows.load_state_dict(state)
         count = 0
-        for batch in DataLoader(rows, batch_size=STEP, num_workers=workers, collate_fn=list):
+        torch_rows: Any = rows  # with the methods of torch's data sets
+        for batch in DataLoader(torch_rows, STEP, num_workers=workers, collate_fn=list):
             count += len(batch)
             if state_after and count == state_after:
                 states.append(rows.state_dict())

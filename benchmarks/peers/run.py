@@ -18,6 +18,7 @@ import os
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,7 @@ from benchmarks.peers.trials import TrialFile
 from cluster.local import default_home
 
 RESULT = Path(__file__).parents[1] / "peers.md"
+NOT_MEASURED = Path(__file__).with_name("not_measured.json")  # what was tried, and why it failed
 
 
 def _training(bench: Bench) -> list[str]:
@@ -64,6 +66,7 @@ def main() -> int:
     arguments = parser.parse_args()
     environments = default_home() / "peers"
     work = arguments.work.absolute() if arguments.work else environments
+    work.mkdir(parents=True, exist_ok=True)
     bench = Bench(TrialFile(work / "trials.jsonl"), environments, work, arguments.smoke)
     lines = [
         "# Peers",
@@ -77,6 +80,8 @@ def main() -> int:
     for name in arguments.parts.split(","):
         print(f"== {name}", flush=True)
         lines += [*PARTS[name](bench), ""]
+    reasons: dict[str, str] = json.loads(NOT_MEASURED.read_text(encoding="utf-8"))
+    lines += ["## Not measured", "", *(f"- **{name}**: {why}" for name, why in reasons.items()), ""]
     return finish("\n".join(lines), work / "peers.md" if arguments.smoke else RESULT)
 
 

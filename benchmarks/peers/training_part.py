@@ -174,7 +174,7 @@ def _crossing_lines(trainings: Records) -> list[str]:
     change = max(found)
     verdict = "see each other" if change > 1e-3 else "do not see each other"
     return [
-        f"- TRL: windows in a packed row {verdict}. Another first window changes the logits of the "
-        f"later ones by up to {change:.2g}. TRL marks windows by positions and `cu_seq_lens`; "
-        "transformers' Qwen2.5-VL reads these with flash attention only."
+        f"- TRL: windows in a packed row {verdict} on a CPU. Another first window changes the "
+        f"logits of the later ones by up to {change:.2g}. TRL marks windows by positions and "
+        "`cu_seq_lens`; transformers' Qwen2.5-VL reads these with flash attention only."
     ]
