@@ -71,7 +71,6 @@ def run(set_name: str, num_test: int, networks: int, width: int, max_steps: int)
     return {
         "parameters": num_parameters(list(expert.networks)),
         "targets": targets,
-        "nll": likelihood(expert, sequences),
         "accuracy": scores["type/accuracy"].value,
         "forecasts": measure(lambda: forecast_sequences(expert, sequences, axes), targets),
         "likelihood": measure(lambda: likelihood(expert, sequences), targets),

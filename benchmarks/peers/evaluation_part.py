@@ -44,7 +44,7 @@ def measure(bench: Bench) -> dict[str, SetRecords]:
 
 def _measure_set(bench: Bench, name: str) -> SetRecords:
     path = str(bench.work / f"{name}.json")
-    num_targets = 300 if bench.smoke else 4000
+    num_targets = 300 if bench.smoke else 2000
     arguments = {"set_name": name, "path": path, "num_targets": num_targets}
     rows = bench.run(Trial("evaluation_rows", arguments))
     if rows.error:
@@ -54,7 +54,7 @@ def _measure_set(bench: Bench, name: str) -> SetRecords:
 
 
 def _trials(set_name: str, path: str, num_test: int, *, smoke: bool) -> dict[str, Trial]:
-    seconds, epochs, max_steps = (1.0, 1, 5) if smoke else (5.0, 10, 300)
+    seconds, epochs, max_steps = (1.0, 1, 5) if smoke else (4.0, 10, 300)
     ours = {"set_name": set_name, "num_test": num_test, "width": WIDTH, "max_steps": max_steps}
     trials = {
         name: Trial("evaluation_ours", {**ours, "networks": networks})
@@ -106,7 +106,7 @@ def _set_lines(name: str, of_set: SetRecords) -> list[str]:
         f"{of_set.rows.result['num_types']} types",
         "",
         *markdown_table(
-            ("model", "parameters", *QUESTIONS.values(), "peak memory, MiB"),
+            ("model", "parameters", *QUESTIONS.values(), "accuracy of types", "peak MiB"),
             [_line(model, of_model) for model, of_model in evaluations.items()],
         ),
         "",
@@ -118,7 +118,23 @@ def _set_lines(name: str, of_set: SetRecords) -> list[str]:
         of_project = [model for model in evaluations if model.startswith(project)]
         if (found := ratio(rates, ours, of_project, "targets_per_cpu_s")) is not None:
             lines.append(f"- {QUESTIONS[question]}, {ours} over {found[0]}: **{found[1]}**")
-    return [*lines, "", *errors(evaluations), ""]
+    return [*lines, *_target_lines(of_set), "", *errors(evaluations), ""]
+
+
+def _target_lines(of_set: SetRecords) -> list[str]:
+    """A line for every model that scored another number of targets."""
+    expected = of_set.rows.result["targets"]
+    counts = {
+        model: record.result["targets"]
+        for model, of_model in of_set.evaluations.items()
+        for record in of_model
+        if record.result
+    }
+    return [
+        f"- {model} scored {count} targets instead of {expected}."
+        for model, count in counts.items()
+        if count != expected
+    ]
 
 
 def _flat(records: list[Record], question: str) -> list[Record]:
@@ -131,4 +147,6 @@ def _line(model: str, records: list[Record]) -> tuple[str, ...]:
         figure(values(_flat(records, question), "targets_per_cpu_s")) for question in QUESTIONS
     ]
     size = figure(values(records, "parameters")[:1])
-    return (model, size, *rates, figure(values(_flat(records, "forecasts"), "peak_mib")))
+    accuracy = figure(values(records, "accuracy")[:1], 3)
+    memory = figure(values(_flat(records, "forecasts"), "peak_mib"))
+    return (model, size, *rates, accuracy, memory)

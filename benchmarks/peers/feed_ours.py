@@ -49,8 +49,10 @@ def run(
     if not assembles_here:
         ray.init(log_to_driver=False)  # a training has connected long before
 
+    cache = tempfile.TemporaryDirectory()
+
     def open_feed() -> Iterator[Row]:
-        config = configuration(uri, max_tokens, tempfile.mkdtemp())
+        config = configuration(uri, max_tokens, cache.name)
         settings, vocabulary = open_samples(config)
         plan = load_plan(join(uri, "plan.parquet"))
         samples = rank_samples(
@@ -69,7 +71,8 @@ def run(
         return map(_columns, rows)
 
     pids = () if assembles_here else (ray_pid,)
-    return measure_feed(open_feed, pids=pids, stop=stop)
+    with cache:
+        return measure_feed(open_feed, pids=pids, stop=stop)
 
 
 def _assembled(

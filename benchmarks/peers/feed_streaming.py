@@ -86,11 +86,12 @@ def run(
         return write(uri)
     streaming = _import_streaming()
     states: list[dict[str, Any]] = []
+    copy = tempfile.TemporaryDirectory()
 
     def open_feed() -> Iterator[Row]:
         dataset = streaming.StreamingDataset(
             remote=f"{uri}/mds",
-            local=tempfile.mkdtemp(),
+            local=copy.name,
             shuffle=True,
             shuffle_seed=SHUFFLE_SEED,
             batch_size=STEP,
@@ -108,7 +109,8 @@ def run(
                 states.append(loader.state_dict())
             yield from batch
 
-    measured = measure_feed(open_feed, stop=stop)
+    with copy:
+        measured = measure_feed(open_feed, stop=stop)
     return {**measured, "state": json.loads(json.dumps(states[0])) if states else None}
 
 

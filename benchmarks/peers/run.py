@@ -4,8 +4,8 @@
 
 Parts: ``training``, ``feeding``, ``evaluation`` and ``sweeps``. Every trial is a process of its
 own, in the environment of the peer (``environments.py``). Finished trials are kept in
-``$MMTPP_HOME/peers/trials.jsonl``; a run that was interrupted continues, and a run with all trials
-only writes the report ``benchmarks/peers.md`` again. Delete the file to measure again. Needs
+``$MMTPP_HOME/peers/work``; a run that was interrupted continues, and a run with all trials only
+writes the report ``benchmarks/peers.md`` again. Delete this folder to measure again. Needs
 MMTPP_TEST_DATA for the danmaku and the earthquakes.
 
     python -m benchmarks.peers.run --smoke --work FOLDER --parts feeding
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--parts", default=",".join(PARTS), help="parts, separated by commas")
     arguments = parser.parse_args()
     environments = default_home() / "peers"
-    work = arguments.work.absolute() if arguments.work else environments
+    work = arguments.work.absolute() if arguments.work else environments / "work"
     work.mkdir(parents=True, exist_ok=True)
     bench = Bench(TrialFile(work / "trials.jsonl"), environments, work, arguments.smoke)
     lines = [

@@ -33,7 +33,7 @@ class SweepRecords:
 
 def measure(bench: Bench) -> SweepRecords:
     """Run the trials on one local cluster."""
-    seeds, num_steps = ([0], 2) if bench.smoke else ([0, 1, 2], 20)
+    seeds, num_steps = ([0], 2) if bench.smoke else ([0, 1], 20)
     folder = str(danmaku_folder())
     with bench.stack():
         empty = bench.run(Trial("sweep_trial", _arguments("empty", [], 0)))

@@ -11,6 +11,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,15 @@ def _with_optuna(config: RunConfig, seeds: list[int]) -> None:
         metrics: Any = pretrain(with_values(config, {SEED: seed}))["metrics"]
         return float(metrics[METRIC])
 
-    _study({SEED: seeds}).optimize(objective, n_trials=len(seeds))
+    _run_study(objective, {SEED: seeds})
 
 
-def _study(space: dict[str, list[int]]) -> optuna.Study:
-    """A study in a SQLite file, as Optuna's pages advise for studies that can be resumed."""
-    path = Path(tempfile.mkdtemp()) / "study.db"
-    sampler = optuna.samplers.GridSampler(space)
-    return optuna.create_study(storage=f"sqlite:///{path}", sampler=sampler)
+def _run_study(objective: Callable[[optuna.Trial], float], space: dict[str, list[int]]) -> None:
+    """Run a grid in a SQLite file, as Optuna's pages advise for studies that can be resumed."""
+    with tempfile.TemporaryDirectory() as folder:
+        sampler = optuna.samplers.GridSampler(space)
+        study = optuna.create_study(storage=f"sqlite:///{folder}/study.db", sampler=sampler)
+        study.optimize(objective)  # ends with the grid
 
 
 def _with_ours(config: RunConfig, seeds: list[int]) -> None:
@@ -61,11 +63,8 @@ def _with_ours(config: RunConfig, seeds: list[int]) -> None:
 
 
 def _empty() -> dict[str, Any]:
-    study, meter = _study({"x": list(range(EMPTY_TRIALS))}), Meter()
-    study.optimize(
-        lambda trial: float(trial.suggest_categorical("x", list(range(EMPTY_TRIALS)))),
-        n_trials=EMPTY_TRIALS,
-    )
+    numbers, meter = list(range(EMPTY_TRIALS)), Meter()
+    _run_study(lambda trial: float(trial.suggest_categorical("x", numbers)), {"x": numbers})
     return {"ms_per_trial": 1000 * meter.wall_s / EMPTY_TRIALS}
 
 

@@ -35,8 +35,8 @@ class Size:
 
 
 SIZES = {
-    "short": Size(80, 20, 80, (4, 8, 16, 40), (1, 2), 4, 8),
-    "long": Size(4, 12, 6, (1, 2, 4), (1, 2), 4, 1),
+    "short": Size(80, 12, 80, (8, 16, 40), (1, 2), 4, 8),
+    "long": Size(4, 10, 6, (1, 2), (1,), 4, 1),
 }
 SMOKE = {"short": Size(40, 3, 4, (8,), (1,), 2, 8), "long": Size(2, 3, 2, (1,), (1,), 2, 1)}
 TITLES = {
@@ -127,7 +127,10 @@ def _case_lines(name: str, of_case: CaseRecords) -> list[str]:
         f"{rows['trained_tokens']:,} tokens are trained once.",
         "",
         *markdown_table(
-            ("loop", "useful tokens/s", "events/s", "peak MiB", "updates", "held-out nats/token"),
+            (
+                *("loop", "useful tokens/s", "useful tokens per CPU s", "events/s"),
+                *("peak MiB", "updates", "held-out nats/token"),
+            ),
             [_line(loop, of_loop) for loop, of_loop in trainings.items()],
         ),
         "",
@@ -143,6 +146,7 @@ def _line(loop: str, records: list[Record]) -> tuple[str, ...]:
     return (
         loop,
         figure(values(records, "tokens_per_s")),
+        figure(values(records, "tokens_per_cpu_s")),
         figure(values(records, "events_per_s")),
         figure(values(records, "peak_mib")),
         figure(values(records, "updates")[:1]),
