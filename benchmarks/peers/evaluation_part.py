@@ -17,6 +17,7 @@ OURS, ONE_NETWORK = "mmtpp, expert", "mmtpp, expert of one network"
 EASYTPP_MODELS = (("NHP", 1), ("NHP", DRAWS), ("IntensityFree", 1))  # with numbers of samples
 HOTPP_MODELS = ("NHP", "RMTPP")
 BATCHES = (8, 64)  # parts of sequences; each project's fastest counts
+FLOOR = "(floor 10)"
 WIDTH = 64  # of all networks: the default of both projects' configurations and of the expert
 
 Records = dict[str, list[Record]]
@@ -117,7 +118,7 @@ def _set_lines(name: str, of_set: SetRecords) -> list[str]:
         rates = {model: _flat(of_model, question) for model, of_model in evaluations.items()}
         of_project = [model for model in evaluations if model.startswith(project)]
         if (found := ratio(rates, ours, of_project, "targets_per_cpu_s")) is not None:
-            lines.append(f"- {QUESTIONS[question]}, {ours} over {found[0]}: **{found[1]}**")
+            lines.append(f"- {QUESTIONS[question]}, {ours} over {found[0]}: **{found[1]}** {FLOOR}")
     return [*lines, *_target_lines(of_set), "", *errors(evaluations), ""]
 
 
