@@ -31,6 +31,7 @@ def test_our_packed_rows_and_transformers_trainer_end_with_the_same_loss(tmp_pat
     assert [record.error for record in (written, ours, padded)] == [""] * 3
     assert written.result["windows"] == 102
     assert ours.result["updates"] == padded.result["updates"] == 4
-    # float32 sums in another order: 1e-5 nats after four updates, from 6.2 nats before the training
-    assert ours.result["loss"] == pytest.approx(padded.result["loss"], abs=1e-4)
+    # The Trainer's own losses differ by 1.4e-4 nats with batches of 4 to 40 windows, by rounding.
+    # Windows that see each other in their row change the loss by 3e-3. Untrained it is 6.2.
+    assert ours.result["loss"] == pytest.approx(padded.result["loss"], abs=5e-4)
     assert ours.result["loss"] < 6.0
