@@ -12,7 +12,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-serve bench-sweep bench-cluster bench-optimizers ablation scaling quality pretrained docs pictures gpu-check scale-3b up down ui clean
+.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-serve bench-sweep bench-cluster bench-peers bench-optimizers ablation scaling quality pretrained docs pictures gpu-check scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -107,6 +107,9 @@ bench-sweep: setup ## time of Ray Tune compared with the trainings it starts (a 
 
 bench-cluster: setup ## load of head and driver with 4, 16 and 64 machines (ten minutes; 24 GiB)
 	$(BIN)/python -m benchmarks.clusters
+
+bench-peers: setup ## speed beside other projects: training, feeding, evaluation, sweeps (45 minutes; resumes) [data]
+	$(BIN)/python -m benchmarks.peers.run
 
 bench-optimizers: setup ## optimisers and low precision, compared with theory (two hours; resumes) [data]
 	$(BIN)/python -m benchmarks.optimizers.run

@@ -86,7 +86,7 @@ def run(model: str, seconds: float, seed: int, sequences: dict[str, Any]) -> dic
         ValueError: The likelihood of an event depends on later events.
     """
     with tempfile.TemporaryDirectory() as folder:
-        training = _train(Path(folder), model, seconds, seed, sequences)
+        training = train(Path(folder), model, seconds, seed, sequences)
         metrics, losses = _test(training, model)
     halved = _nll_of_halves(sequences["test"])
     return {
@@ -116,7 +116,7 @@ def learning_curve(
         ValueError: The likelihood of an event depends on later events.
     """
     with tempfile.TemporaryDirectory() as folder:
-        training = _train(Path(folder), model, seconds, seed, sequences)
+        training = train(Path(folder), model, seconds, seed, sequences)
     halved = _nll_of_halves(sequences["validation"])
     return {
         "points": [
@@ -254,7 +254,7 @@ def _configuration(folder: Path, model: str, seed: int, num_types: int) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Training:
+class Training:
     """A trained model with the weights of its best validation.
 
     Attributes:
@@ -280,9 +280,9 @@ class _Training:
     points: list[CurvePoint]
 
 
-def _train(
+def train(
     folder: Path, model: str, seconds: float, seed: int, sequences: dict[str, Any]
-) -> _Training:
+) -> Training:
     """Train a model and select its best epoch by validation."""
     effect = effect_of_later_events(model)
     if effect > MAX_EFFECT:
@@ -320,7 +320,7 @@ def _train(
         raise ValueError(f"{model}: no validation gave a finite likelihood in {epochs} epochs")
     runner.model_wrapper.restore(saved)
     spreads_ticks = _spreads_ticks(model, sequences["tick"] / scale)
-    return _Training(
+    return Training(
         runner, sampler, scale, spreads_ticks, spent, num_events, epochs, best_epoch, points
     )
 
@@ -338,7 +338,7 @@ def _build_runner(folder: Path, model: str, seed: int, num_types: int) -> tuple[
     return runner, RunnerPhase
 
 
-def _test(training: _Training, model: str) -> tuple[dict[str, float], list[float]]:
+def _test(training: Training, model: str) -> tuple[dict[str, float], list[float]]:
     """The metrics, and the loss of every part of the test sequences."""
     from easy_tpp.utils import RunnerPhase  # pyright: ignore[reportMissingImports]
 
