@@ -68,10 +68,11 @@ def main() -> int:
     work = arguments.work.absolute() if arguments.work else environments / "work"
     work.mkdir(parents=True, exist_ok=True)
     bench = Bench(TrialFile(work / "trials.jsonl"), environments, work, arguments.smoke)
+    used = f"{len(os.sched_getaffinity(0))} used"
     lines = [
         "# Peers",
         "",
-        f"`make bench-peers`; {machine('torch', 'transformers', 'ray', used='both used')}. "
+        f"`make bench-peers`; {machine('torch', 'transformers', 'ray', used=used)}. "
         f"Median [range] of {bench.repetitions} interleaved repetitions; every trial is a process "
         "of its own. The peers' versions are in `benchmarks/peers/*.txt`. A ratio is that of the "
         "medians' trials in the same repetition.",
