@@ -106,6 +106,7 @@ INTERNAL = {
         "predict",
         "api",
     },
+    "stream": {"core", "config", "storage", "data", "serve.guards"},
     "doctor": {"core", "storage", "track"},
     "exchange": {"core", "storage", "data", "model.folders.card", "model.processor"},
     "sweep": {
@@ -134,6 +135,7 @@ INTERNAL = {
         "predict",
         "api",
         "serve",
+        "stream",
     },
 }
 THIRD_PARTY = {
@@ -197,6 +199,7 @@ THIRD_PARTY = {
     "inspect": {"numpy", "matplotlib"},
     "api": {"numpy", "pyarrow", "torch", "mlflow", "pandas"},
     "serve": {"numpy", "fastapi", "orjson", "pydantic", "ray"},
+    "stream": {"numpy", "pyarrow", "confluent_kafka"},
     "doctor": {"torch", "packaging"},
     "exchange": {"pyarrow", "gguf", "tokenizers", "torch", "transformers"},
     "sweep": {

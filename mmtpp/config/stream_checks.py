@@ -1,0 +1,59 @@
+"""Checks of the settings of ``stream`` against each other; a dry run makes them too."""
+
+from mmtpp.config.job_checks import lies_within
+from mmtpp.config.schema import RunConfig
+from mmtpp.core.errors import ConfigError
+
+KAFKA = "kafka://"
+KINDS = ("mmtpp", "danmaku", "easytpp", "xes", "columns")
+
+
+def check_stream(config: RunConfig) -> None:
+    """Check that the input can be read as a stream, and that the output lies elsewhere.
+
+    Raises:
+        ConfigError: The settings contradict each other.
+    """
+    source, settings = config.source, config.stream
+    if source.kind not in KINDS:
+        raise ConfigError(
+            f"a stream has no events of source.kind = {source.kind}",
+            cause="the job builds these events itself, or their files have questions",
+            setting=f"source.kind, one of {', '.join(KINDS)}",
+        )
+    if settings.output.startswith(KAFKA):
+        raise ConfigError(
+            "events are landed in a folder, not in Kafka",
+            setting=f"stream.output = {settings.output}",
+        )
+    if settings.input.startswith(KAFKA):
+        _check_kafka(config)
+    elif lies_within(settings.output, settings.input):
+        raise ConfigError(
+            f"stream.output = {settings.output} is inside stream.input = {settings.input}, so the "
+            "landed events would be read again; choose a folder outside of it"
+        )
+    if 0 < settings.stop_when_idle_seconds < settings.idle_release_seconds:
+        raise ConfigError(
+            "the job would end before it lands the last events",
+            cause="held events are landed after idle_release_seconds without new events",
+            setting=f"stream.stop_when_idle_seconds = {settings.stop_when_idle_seconds:g}, "
+            f"stream.idle_release_seconds = {settings.idle_release_seconds:g}",
+        )
+
+
+def _check_kafka(config: RunConfig) -> None:
+    uri = config.stream.input
+    hosts, _, topic = uri.removeprefix(KAFKA).partition("/")
+    if not hosts or not topic or "/" in topic:
+        raise ConfigError(
+            "the address of a topic is kafka://HOST:PORT/TOPIC", setting=f"stream.input = {uri}"
+        )
+    if config.source.kind != "columns" or not config.source.columns.sequence:
+        raise ConfigError(
+            "the messages of Kafka are read as JSON objects that name their sequence",
+            where=uri,
+            cause="a message has no file name that could stand for the sequence",
+            setting=f"source.kind = {config.source.kind}, source.columns.sequence = "
+            f"{config.source.columns.sequence!r}; set columns and the field of the sequence",
+        )
