@@ -5,7 +5,6 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError
 
 KAFKA = "kafka://"
-KINDS = ("mmtpp", "danmaku", "easytpp", "xes", "columns")
 
 
 def check_stream(config: RunConfig) -> None:
@@ -15,11 +14,13 @@ def check_stream(config: RunConfig) -> None:
         ConfigError: The settings contradict each other.
     """
     source, settings = config.source, config.stream
-    if source.kind not in KINDS:
+    if not (source.kind == "xes" or (source.kind == "columns" and source.columns.sequence)):
         raise ConfigError(
-            f"a stream has no events of source.kind = {source.kind}",
-            cause="the job builds these events itself, or their files have questions",
-            setting=f"source.kind, one of {', '.join(KINDS)}",
+            "a stream needs events that name their sequence",
+            cause="without that, each file is whole sequences, and prepare itself reads the new "
+            "files of a folder",
+            setting=f"source.kind = {source.kind}, source.columns.sequence = "
+            f"{source.columns.sequence!r}; set columns and the column of the sequence, or xes",
         )
     if settings.output.startswith(KAFKA):
         raise ConfigError(
@@ -49,11 +50,9 @@ def _check_kafka(config: RunConfig) -> None:
         raise ConfigError(
             "the address of a topic is kafka://HOST:PORT/TOPIC", setting=f"stream.input = {uri}"
         )
-    if config.source.kind != "columns" or not config.source.columns.sequence:
+    if config.source.kind != "columns":
         raise ConfigError(
-            "the messages of Kafka are read as JSON objects that name their sequence",
+            "the messages of Kafka are read as JSON objects with the fields of source.columns",
             where=uri,
-            cause="a message has no file name that could stand for the sequence",
-            setting=f"source.kind = {config.source.kind}, source.columns.sequence = "
-            f"{config.source.columns.sequence!r}; set columns and the field of the sequence",
+            setting=f"source.kind = {config.source.kind}; set columns",
         )

@@ -1,7 +1,6 @@
 """Files and messages to checked events, with the readers and rules of ``prepare``."""
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +9,15 @@ import pyarrow as pa
 from mmtpp.config.schema import SourceSection
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, Rejected
-from mmtpp.data.encode.parse_files import KINDS_WITHOUT_DATES, reject_file
-from mmtpp.data.encode.type_names import count_types_in_file
+from mmtpp.data.encode.parse_files import reject_file
+from mmtpp.data.encode.type_names import choose_type_names, count_types_in_file
 from mmtpp.data.from_config import columns_of, type_names_of
-from mmtpp.data.sources.checking import read_file, warn_of_dates
+from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import build_columns_reader
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile, SourceReader
 from mmtpp.data.sources.type_codes import OTHER, TypeCodes
-from mmtpp.storage.paths import join_inside
+from mmtpp.storage.paths import join, join_inside
 from mmtpp.stream.arrivals import Arrival
 from mmtpp.stream.landed_events import EVENT_SCHEMA
 
@@ -51,12 +50,7 @@ class EventParser:
         self.times_are_dates = times_are_dates
         self._source, self._where, self._image_root = source, where, image_root
         self._names, self._finds_types = type_names_of(source, self.reader)
-        self._folds_rare = source.rare_types == OTHER and bool(self._names)
-
-    @property
-    def seconds_per_unit(self) -> float:
-        """Seconds in one unit of the times."""
-        return self.reader.seconds_per_unit or self._source.seconds_per_unit
+        self._folds_rare = source.rare_types == OTHER
 
     def parse(self, partition: str, path: str, content: bytes) -> Arrival:
         """Parse a file.
@@ -67,21 +61,18 @@ class EventParser:
             content: Content of the file.
 
         Raises:
-            DataError: The file is malformed and the settings do not reject it.
+            DataError: The file is malformed and the settings do not reject it, or it has more types
+                than a store can have.
         """
-        names = self._names
-        if self._finds_types:
-            names = tuple(count_types_in_file(self.reader, path, content))
+        names = self._names_of(path, content)
+        types = TypeCodes(names, self._folds_rare and OTHER in names)
         try:
-            parsed = read_file(self.reader, path, content, types=TypeCodes(names, self._folds_rare))
+            parsed = read_file(self.reader, path, content, types=types)
         except MalformedFileError as error:
             parsed = reject_file(
                 path, error, where=self._where, malformed_file=self._source.malformed_file
             )
-        if self._source.kind in KINDS_WITHOUT_DATES:
-            warn_of_dates(parsed, path, seconds_per_unit=self.seconds_per_unit)
         parsed = self._with_one_kind_of_times(path, parsed)
-        self._check_questions(path, parsed.sequences)
         splits = parsed.split_by_sequence()
         tables = [
             self._table(sequence, split, names)
@@ -89,6 +80,15 @@ class EventParser:
         ]
         events = pa.concat_tables([EVENT_SCHEMA.empty_table(), *tables])
         return Arrival(partition, events, parsed.rejected, parsed.counts)
+
+    def _names_of(self, path: str, content: bytes) -> tuple[str, ...]:
+        """Names of the types that the file may have; those in the file for ``auto``."""
+        if not self._finds_types:
+            return self._names
+        counts = count_types_in_file(self.reader, path, content)
+        return choose_type_names(
+            counts, known=(), folds_rare=self._folds_rare, where=join(self._where, path)
+        )
 
     def _with_one_kind_of_times(self, path: str, parsed: ParsedFile) -> ParsedFile:
         """Reject the events of a file with dates among numbers, or with numbers among dates."""
@@ -108,15 +108,6 @@ class EventParser:
         ]
         counts = replace(parsed.counts, num_dated=0, num_folded=0, num_disagreeing=0)
         return ParsedFile([], [*parsed.rejected, *rejected], counts)
-
-    def _check_questions(self, path: str, sequences: Iterable[EventSequence]) -> None:
-        if any(sequence.questions for sequence in sequences):
-            raise DataError(
-                f"{path}: the file has questions, which are not landed",
-                where=self._where,
-                cause="the questions are about whole sequences, which a stream has not yet read",
-                setting=f"source.kind = {self._source.kind}",
-            )
 
     def _table(self, sequence: EventSequence, split: str, names: tuple[str, ...]) -> pa.Table:
         size = len(sequence)

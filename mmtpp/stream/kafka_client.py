@@ -1,6 +1,7 @@
 """A client of Kafka that reads given offsets, and errors with their likely causes."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,26 @@ def offsets_of(consumer: Any, uri: str, partition: int) -> tuple[int, int]:
     except (KafkaException, TypeError) as error:  # TypeError: None, for no answer in time
         raise unreachable(error, uri) from error
     return low, high
+
+
+def ends_of(consumer: Any, uri: str, partitions: Sequence[int]) -> dict[int, int]:
+    """Offset that the next message of each partition will get, in one request.
+
+    Raises:
+        StorageError: A partition's broker does not answer.
+    """
+    from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
+
+    topic = split_address(uri)[1]
+    places = [TopicPartition(topic, number, OFFSET_END) for number in partitions]
+    try:
+        ends = consumer.offsets_for_times(places, timeout=TIMEOUT_S)
+    except KafkaException as error:
+        raise unreachable(error, uri) from error
+    for end in ends:
+        if end.error is not None:
+            raise unreachable(KafkaException(end.error), uri)
+    return {end.partition: end.offset for end in ends}
 
 
 def unreachable(error: Exception, uri: str) -> StorageError:

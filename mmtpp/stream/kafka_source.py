@@ -12,6 +12,7 @@ from mmtpp.stream.arrivals import Arrival
 from mmtpp.stream.event_parser import EventParser
 from mmtpp.stream.kafka_client import (
     connect,
+    ends_of,
     offsets_of,
     partitions_of,
     split_address,
@@ -103,9 +104,14 @@ class KafkaSource:
     def drained(self) -> set[str]:
         """Partitions without a further message; none while no broker answers."""
         try:
-            return {name for name in self.partitions() if self._is_at_end(name)}
+            ends = ends_of(self._consumer, self._uri, self._partitions)
         except StorageError:  # an outage is no silence
             return set()
+        return {
+            str(number)
+            for number, end in ends.items()
+            if number in self._ended and self.positions.values[str(number)] >= end
+        }
 
     def lost(self) -> int:
         """Number of offsets that were skipped since the last call."""
@@ -115,11 +121,6 @@ class KafkaSource:
     def close(self) -> None:
         """Close the connections."""
         self._consumer.close()
-
-    def _is_at_end(self, name: str) -> bool:
-        if int(name) not in self._ended:
-            return False
-        return self.positions.values[name] >= offsets_of(self._consumer, self._uri, int(name))[1]
 
     def _places(self) -> list[Any]:
         from confluent_kafka import TopicPartition

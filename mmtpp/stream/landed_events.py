@@ -1,12 +1,12 @@
 """The columns of landed events, and the settings with which ``prepare`` reads them."""
 
 import json
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmtpp.config.schema import SourceSection
-from mmtpp.data.sources.reader import SourceReader
 from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.storage.paths import join
 
@@ -42,7 +42,6 @@ def _scale(events: pa.Table, factor: float) -> pa.Table:
 def prepare_settings(
     output_uri: str,
     source: SourceSection,
-    reader: SourceReader,
     *,
     input_uri: str,
     times_are_dates: bool,
@@ -52,7 +51,6 @@ def prepare_settings(
     Args:
         output_uri: Folder of the output.
         source: How the events of the stream are read.
-        reader: Reader of the source.
         input_uri: Folder of the stream's files, where images are.
         times_are_dates: Whether the times count from 1970.
     """
@@ -63,16 +61,21 @@ def prepare_settings(
         **{f"source.columns.{name}": name for name in names},
         "source.columns.time_format": "epoch_s" if times_are_dates else "number",
         "source.partitioning": "sequence",
-        "source.seconds_per_unit": reader.seconds_per_unit or source.seconds_per_unit,
+        "source.seconds_per_unit": source.seconds_per_unit,
     }
-    types = AUTO if source.types == AUTO else [*(reader.type_names or source.types)]
-    if types:
-        values["source.types"] = types if types == AUTO else json.dumps(types, ensure_ascii=False)
+    if source.types:
+        is_auto = source.types == AUTO
+        values["source.types"] = AUTO if is_auto else _as_list(source.types)
         values["source.rare_types"] = source.rare_types
-    if source.kind != "columns" or source.columns.image:
+    if source.columns.image:
         values["source.columns.image"] = "image"
-        values["source.image_roots"] = json.dumps([*source.image_roots, input_uri])
+        values["source.image_roots"] = _as_list([*source.image_roots, input_uri])
     if source.columns.split:
         values["source.columns.split"] = "split"
         values["split.by"] = "given"
     return values
+
+
+def _as_list(values: Sequence[str]) -> str:
+    """A list as the argument of ``--set``."""
+    return json.dumps(list(values), ensure_ascii=False)

@@ -73,7 +73,7 @@ def _run(
     held = (output.recover(last) if last else None) or no_events()
     read_from = _open_source(config, parser, _positions(records))
     watermark = Watermark(
-        settings.allowed_lateness_seconds / parser.seconds_per_unit,
+        settings.allowed_lateness_seconds / config.source.seconds_per_unit,
         settings.idle_release_seconds,
         last.newest if last else {},
         time.monotonic,
@@ -161,7 +161,7 @@ def _delivery(
         return from_landed(
             events,
             times_are_dates=bool(parser.times_are_dates),
-            seconds_per_unit=parser.seconds_per_unit,
+            seconds_per_unit=config.source.seconds_per_unit,
         )
 
     client = ServiceClient(config.stream.service, token)
@@ -181,7 +181,7 @@ def _loop_settings(config: RunConfig, parser: EventParser) -> LoopSettings:
         return as_landed(
             events,
             times_are_dates=bool(parser.times_are_dates),
-            seconds_per_unit=parser.seconds_per_unit,
+            seconds_per_unit=config.source.seconds_per_unit,
         )
 
     return LoopSettings(
@@ -208,7 +208,6 @@ def _report(
         "prepare_settings": prepare_settings(
             output_uri,
             config.source,
-            parser.reader,
             input_uri=config.stream.input,
             times_are_dates=bool(parser.times_are_dates),
         ),

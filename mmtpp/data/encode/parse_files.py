@@ -159,8 +159,7 @@ def reject_file(
         raise DataError(
             f"{error}; the number of events in the file is unknown",
             where=where,
-            cause="the file is damaged or of another kind; repair it, or move it out of "
-            "the folder",
+            cause="the file is damaged or of another kind; repair it, or move it out of the folder",
             setting="source.malformed_file = reject, which must count the lost events",
         ) from error
     lost = max(1, error.num_events)
