@@ -65,8 +65,7 @@ def test_a_partition_that_is_behind_makes_no_event_late(broker: Broker, tmp_path
     broker.flush()
     limits = {"stream.max_held_events": 60}
     report = stream(stream_config(broker.uri("behind"), tmp_path / "landed", **SETTINGS, **limits))
-    assert report["events_landed"] + report["events_late"] == 100
-    assert report["events_read"] == 100
+    assert (report["events_read"], report["events_landed"], report["events_late"]) == (100, 100, 0)
 
 
 def test_messages_that_are_no_events_are_kept_with_their_offsets(broker: Broker, tmp_path: Path):
@@ -132,10 +131,11 @@ def test_a_topic_that_was_created_again_is_an_error(broker: Broker):
     assert caught.value.where == broker.uri("again")
 
 
-def _fill(broker: Broker, topic: str, megabytes: int) -> None:
-    note = "n" * 100_000
-    for number in range(10 * megabytes):
-        broker.send_event(topic, event("x", number, note))
+def _fill(broker: Broker, topic: str, number: int) -> None:
+    """Append events of 400 kB; the broker keeps about twelve of a partition."""
+    note = "n" * 400_000
+    for time in range(number):
+        broker.send_event(topic, event("x", time, note))
     broker.flush()
 
 
@@ -144,7 +144,7 @@ def test_deleted_messages_stop_the_job_or_are_counted(broker: Broker, tmp_path: 
     broker.flush()
     config = stream_config(broker.uri("short"), tmp_path, **SETTINGS)
     assert stream(config)["events_read"] == 1
-    _fill(broker, "short", 7)
+    _fill(broker, "short", 20)
     with pytest.raises(DataError) as caught:
         stream(config)
     assert "partition 0 lost up to" in caught.value.problem
@@ -156,7 +156,7 @@ def test_deleted_messages_stop_the_job_or_are_counted(broker: Broker, tmp_path: 
     report = stream(skipping)
     assert isinstance(report["messages_lost"], int)
     assert report["messages_lost"] > 0
-    assert report["events_read"] + report["messages_lost"] == 71  # type: ignore[operator]
+    assert report["events_read"] + report["messages_lost"] == 21  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("skips", [False, True])
@@ -166,11 +166,11 @@ def test_messages_that_are_deleted_while_the_job_runs_are_noticed(
     topic = f"running-{skips}"
     config_file = tmp_path / "client.properties"
     config_file.write_text("# reads ahead by one message\nqueued.max.messages.kbytes = 1\n\n")
-    _fill(broker, topic, 1)
+    _fill(broker, topic, 3)
     source = _source(broker.uri(topic), config_file=str(config_file), skips=skips)
     read = sum(arrival.counts.num_read for arrival in source.read(1))
     source.pause()
-    _fill(broker, topic, 12)
+    _fill(broker, topic, 30)
 
     def read_all() -> int:
         more = 0
@@ -180,7 +180,7 @@ def test_messages_that_are_deleted_while_the_job_runs_are_noticed(
 
     if skips:
         read += read_all()
-        assert 0 < source.lost() == 130 - read
+        assert 0 < source.lost() == 33 - read
         assert source.lost() == 0
     else:
         with pytest.raises(DataError, match="lost up to"):
