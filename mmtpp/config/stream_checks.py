@@ -27,6 +27,11 @@ def check_stream(config: RunConfig) -> None:
             "events are landed in a folder, not in Kafka",
             setting=f"stream.output = {settings.output}",
         )
+    if settings.service and not settings.service.startswith(("http://", "https://")):
+        raise ConfigError(
+            "the address of a service begins with http:// or https://",
+            setting=f"stream.service = {settings.service}",
+        )
     if settings.input.startswith(KAFKA):
         _check_kafka(config)
     elif lies_within(settings.output, settings.input):

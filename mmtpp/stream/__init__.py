@@ -4,8 +4,8 @@
 - ``stream_loop``: read, hold, commit, deliver, until the job is stopped
 - ``arrivals``: what a source gives to the loop; ``event_parser``: files and messages to events
 - ``folder_source``, ``kafka_source``, ``kafka_client``: the two kinds of input
-- ``positions``: what has been read of a source
-- ``held_events``, ``watermark``: events that wait for earlier ones, and for how long
+- ``source_positions``: what has been read of a source
+- ``intake``, ``held_events``, ``watermark``: events between their arrival and their release
 - ``commit_record``, ``output_folder``, ``output_lock``: commits, recovery, one job per output
 - ``landed_events``: the columns of landed events, and the settings that read them
 - ``service_delivery``, ``service_client``: landed events as requests to a live service

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from mmtpp.core.events import Rejected
 from mmtpp.data.sources.reader import ReadCounts
-from mmtpp.stream.positions import Positions
+from mmtpp.stream.source_positions import Positions
 
 
 @dataclass(frozen=True, slots=True)

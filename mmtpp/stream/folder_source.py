@@ -9,7 +9,7 @@ from mmtpp.core.errors import DataError, MissingFileError
 from mmtpp.storage.paths import join, list_source, read_bytes
 from mmtpp.stream.arrivals import Arrival
 from mmtpp.stream.event_parser import EventParser
-from mmtpp.stream.positions import Positions
+from mmtpp.stream.source_positions import Positions
 
 PARTITION = ""  # a folder has one part
 _HIDDEN = (".", "_")

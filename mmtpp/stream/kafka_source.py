@@ -18,7 +18,7 @@ from mmtpp.stream.kafka_client import (
     split_address,
     unreachable,
 )
-from mmtpp.stream.positions import Positions
+from mmtpp.stream.source_positions import Positions
 
 MAX_MESSAGES = 5000
 """Largest number of messages that are parsed at once."""
@@ -84,11 +84,14 @@ class KafkaSource:
         messages = self._consumer.consume(min(room, MAX_MESSAGES), timeout=WAIT_S)
         by_partition: dict[int, list[Any]] = {}
         for message in messages:
+            if message.error() is None:
+                by_partition.setdefault(message.partition(), []).append(message)
+        arrivals = [self._parse(*item) for item in by_partition.items()]
+        # errors last: after one, all partitions are read again from their positions
+        for message in messages:
             if message.error() is not None:
                 self._handle(message)
-            else:
-                by_partition.setdefault(message.partition(), []).append(message)
-        return [self._parse(*item) for item in by_partition.items()]
+        return arrivals
 
     def pause(self) -> None:
         """Fetch no more messages; the client keeps its connection."""

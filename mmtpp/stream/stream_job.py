@@ -25,9 +25,9 @@ from mmtpp.stream.intake import Intake
 from mmtpp.stream.kafka_source import KafkaSource
 from mmtpp.stream.landed_events import EVENTS, as_landed, from_landed, prepare_settings
 from mmtpp.stream.output_folder import OutputFolder
-from mmtpp.stream.positions import Positions
 from mmtpp.stream.service_client import ServiceClient
 from mmtpp.stream.service_delivery import ServiceDelivery
+from mmtpp.stream.source_positions import Positions
 from mmtpp.stream.stop_signal import stop_event
 from mmtpp.stream.stream_loop import LoopSettings, StreamLoop
 from mmtpp.stream.watermark import Watermark

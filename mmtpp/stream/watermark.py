@@ -39,9 +39,16 @@ class Watermark:
             self.newest[partition] = max(newest, self.newest.get(partition, -math.inf))
 
     def silent(self, partitions: Iterable[str]) -> set[str]:
-        """Partitions without events for ``idle_release_s``, as far as this job can know."""
+        """Partitions that may be idle: without events for ``idle_release_s``, or without any ever.
+
+        Whether a partition has events that were not read yet is known to the source alone.
+        """
         limit = self._now() - self._idle_release_s
-        return {name for name in partitions if self._active.get(name, self._started) <= limit}
+        return {
+            name
+            for name in partitions
+            if name not in self.newest or self._active.get(name, self._started) <= limit
+        }
 
     def value(self, partitions: Collection[str], idle: Collection[str]) -> float:
         """The time up to which events can be released, in the source's unit.

@@ -14,7 +14,7 @@ from mmtpp.stream.commit_record import StreamCounts
 from mmtpp.stream.held_events import HeldEvents, no_events
 from mmtpp.stream.intake import Intake
 from mmtpp.stream.landed_events import EVENT_SCHEMA, as_landed, from_landed
-from mmtpp.stream.positions import Positions
+from mmtpp.stream.source_positions import Positions
 from mmtpp.stream.watermark import Watermark
 
 
@@ -65,14 +65,16 @@ def test_the_watermark_waits_for_the_slowest_partition():
 
 def test_a_partition_is_silent_after_a_time_without_events():
     clock = _Clock()
-    watermark = Watermark(5.0, 10.0, {"0": 3.0}, clock)
-    assert watermark.silent(["0", "1"]) == set()
+    watermark = Watermark(5.0, 10.0, {"0": 3.0, "1": 4.0}, clock)
+    names = ["0", "1", "empty"]
+    assert watermark.silent(names) == {"empty"}  # it never had an event
     clock.now += 9
     watermark.observe("1", None)  # rejected records are no silence
     clock.now += 1
-    assert watermark.silent(["0", "1"]) == {"0"}
+    assert watermark.silent(names) == {"0", "empty"}
     clock.now += 9
-    assert watermark.silent(["0", "1"]) == {"0", "1"}
+    watermark.observe("empty", 8.0)
+    assert watermark.silent(names) == {"0", "1"}
 
 
 def test_events_are_released_by_sequence_in_order_of_time_and_of_arrival():

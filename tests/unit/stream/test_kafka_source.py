@@ -11,7 +11,7 @@ from mmtpp.stream import kafka_client
 from mmtpp.stream.event_parser import EventParser, message_reader
 from mmtpp.stream.kafka_client import connect, read_client_config
 from mmtpp.stream.kafka_source import KafkaSource
-from mmtpp.stream.positions import Positions
+from mmtpp.stream.source_positions import Positions
 from mmtpp.stream.stream_job import stream
 from tests.helpers.kafka_brokers import NUM_PARTITIONS, Broker, running_broker
 from tests.helpers.streams import event, rows_of, stream_config, times_of
@@ -165,7 +165,10 @@ def test_messages_that_are_deleted_while_the_job_runs_are_noticed(
 ):
     topic = f"running-{skips}"
     config_file = tmp_path / "client.properties"
-    config_file.write_text("# reads ahead by one message\nqueued.max.messages.kbytes = 1\n\n")
+    config_file.write_text(
+        "# reads ahead by one message\nqueued.max.messages.kbytes=1\n"
+        "fetch.queue.backoff.ms = 10\n\n"
+    )
     _fill(broker, topic, 3)
     source = _source(broker.uri(topic), config_file=str(config_file), skips=skips)
     read = sum(arrival.counts.num_read for arrival in source.read(1))
@@ -185,6 +188,48 @@ def test_messages_that_are_deleted_while_the_job_runs_are_noticed(
     else:
         with pytest.raises(DataError, match="lost up to"):
             read_all()
+    source.close()
+
+
+class _Batch:
+    """A consumer whose next answer is a given list of messages."""
+
+    def __init__(self, consumer, messages: list) -> None:
+        self._consumer, self._messages = consumer, messages
+
+    def __getattr__(self, name: str):
+        return getattr(self._consumer, name)
+
+    def consume(self, *arguments, **options):
+        messages, self._messages = self._messages, []
+        return messages or self._consumer.consume(*arguments, **options)
+
+
+class _DeletedMessage:
+    """What the client returns for an offset that no longer exists."""
+
+    def error(self):
+        from confluent_kafka import KafkaError
+
+        return KafkaError(KafkaError._AUTO_OFFSET_RESET)
+
+
+def test_messages_next_to_a_deleted_one_are_read_once(broker: Broker):
+    """The error comes first in a batch, and makes the source read from its positions again."""
+    for number in range(3):
+        broker.send_event("beside", event("x", number), partition=1)
+    broker.flush()
+    source = _source(broker.uri("beside"))
+    messages: list = []
+    while len(messages) < 3:
+        found = source._consumer.consume(3, timeout=1)
+        messages += [message for message in found if message.error() is None]
+    source._consumer = _Batch(source._consumer, [_DeletedMessage(), *messages])
+    times: list[float] = []
+    while "1" not in source.drained():
+        for arrival in source.read(10):
+            times += arrival.events["time"].to_pylist()
+    assert times == [0.0, 1.0, 2.0]
     source.close()
 
 

@@ -363,6 +363,7 @@ def _records(output: Path) -> list[Path]:
         ({"stream.input": "kafka://h:1/t", "source.kind": "xes"}, "source.kind = xes; set columns"),
         ({"stream.output": "/data/in/landed"}, "is inside stream.input = /data/in"),
         ({"stream.output": "kafka://h:1/t"}, "stream.output = kafka://h:1/t"),
+        ({"stream.service": "localhost:8000"}, "begins with http:// or https://"),
         ({"stream.input": "kafka://host:9092"}, "kafka://HOST:PORT/TOPIC"),
         ({"stream.idle_release_seconds": 9.0}, "the job would end before it lands the last"),
     ],
