@@ -64,7 +64,6 @@ class KafkaSource:
         self._lost = 0
         self._is_paused = False
         self._partitions: list[int] = []
-        self._ended: set[int] = set()  # partitions whose end was reached
         self._consumer = connect(uri, config_file)
         self._refreshed = time.monotonic()
         self._assign(partitions_of(self._consumer, uri))
@@ -111,9 +110,7 @@ class KafkaSource:
         except StorageError:  # an outage is no silence
             return set()
         return {
-            str(number)
-            for number, end in ends.items()
-            if number in self._ended and self.positions.values[str(number)] >= end
+            str(number) for number, end in ends.items() if self.positions.values[str(number)] >= end
         }
 
     def lost(self) -> int:
@@ -187,17 +184,16 @@ class KafkaSource:
 
         error = message.error()
         if error.code() == KafkaError._PARTITION_EOF:
-            self._end(message.partition(), message.offset())
+            self._pass_markers(message.partition(), message.offset())
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             self._assign(self._partitions)
         elif not error.retriable():
             raise unreachable(KafkaException(error), self._uri)
 
-    def _end(self, number: int, offset: int) -> None:
-        """Note the end of a partition. Markers of transactions may lie before it."""
-        self._ended.add(number)
-        if offset > self.positions.values[str(number)]:
-            self.positions.set(str(number), offset)
+    def _pass_markers(self, number: int, end: int) -> None:
+        """Continue at the end of a partition; only markers of transactions may lie before it."""
+        if end > self.positions.values[str(number)]:
+            self.positions.set(str(number), end)
 
     def _parse(self, number: int, messages: Sequence[Any]) -> Arrival:
         """Parse messages of a partition as a file of JSON lines, after an empty first line.
@@ -208,7 +204,6 @@ class KafkaSource:
         name = f"{self._topic}-{number}"
         arrival = self._parser.parse(str(number), f"{name}.jsonl", b"\n".join(lines))
         offsets = [message.offset() for message in messages]
-        self._ended.discard(number)
         self.positions.set(str(number), offsets[-1] + 1)
         return replace(arrival, rejected=_with_offsets(arrival.rejected, name, offsets))
 
