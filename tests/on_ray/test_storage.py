@@ -108,6 +108,8 @@ def test_a_reader_sees_a_file_before_or_after_a_write(bucket: str):
 
 
 def test_of_two_writers_that_create_a_file_one_succeeds(bucket: str):
+    if bucket.startswith("gs://"):
+        pytest.skip("the emulator of Google ignores the condition ifGenerationMatch")
     uri = f"{bucket}/t/storage/created/once"
     with ThreadPoolExecutor(2) as pool:
         created = list(pool.map(lambda content: create_bytes(uri, content), (b"1", b"2")))
