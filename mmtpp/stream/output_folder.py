@@ -27,6 +27,7 @@ from mmtpp.storage.paths import (
     write_bytes,
 )
 from mmtpp.stream.commit_record import CommitRecord
+from mmtpp.stream.held_events import no_events
 from mmtpp.stream.output_lock import OutputLock
 
 HELD = "held"
@@ -113,12 +114,8 @@ class OutputFolder:
             )
         return records
 
-    def recover(self, record: CommitRecord) -> pa.Table | None:
-        """Finish the last commit of a job that may have been killed.
-
-        Returns:
-            The held events; None without any.
-        """
+    def recover(self, record: CommitRecord) -> pa.Table:
+        """Finish the last commit of a job that may have been killed; returns the held events."""
         for name in PUBLISHED:
             if record.num_rows.get(name) and not exists(self.table_uri(name, record.number)):
                 content = read_bytes(self._state_uri(record, name))
@@ -126,7 +123,7 @@ class OutputFolder:
         for uri in self._outdated(record):
             remove_file(uri)
         if not record.num_rows.get(HELD):
-            return None
+            return no_events()
         return read_table(self._state_uri(record, HELD))
 
     def commit(self, record: CommitRecord, tables: Mapping[str, pa.Table]) -> None:

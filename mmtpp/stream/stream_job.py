@@ -70,7 +70,7 @@ def _run(
     records = output.records()
     last = records[-1] if records else None
     parser = _parser(config, last)
-    held = (output.recover(last) if last else None) or no_events()
+    held = output.recover(last) if last else no_events()
     read_from = _open_source(config, parser, _positions(records))
     watermark = Watermark(
         settings.allowed_lateness_seconds / config.source.seconds_per_unit,
