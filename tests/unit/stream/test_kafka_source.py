@@ -226,10 +226,13 @@ def test_messages_next_to_a_deleted_one_are_read_once(broker: Broker):
         messages += [message for message in found if message.error() is None]
     source._consumer = _Batch(source._consumer, [_DeletedMessage(), *messages])
     times: list[float] = []
-    while "1" not in source.drained():
-        for arrival in source.read(10):
-            times += arrival.events["time"].to_pylist()
-    assert times == [0.0, 1.0, 2.0]
+    for number in (3, 4):
+        broker.send_event("beside", event("x", number), partition=1)
+        broker.flush()
+        while "1" not in source.drained():
+            for arrival in source.read(10):
+                times += arrival.events["time"].to_pylist()
+    assert times == [0.0, 1.0, 2.0, 3.0, 4.0]
     source.close()
 
 
