@@ -14,6 +14,7 @@ EXTRAS = {
     "aws": ("s3fs", "obstore", "botocore", "boto3"),
     "gcp": ("gcsfs",),
     "azure": ("adlfs",),
+    "kafka": ("confluent_kafka",),
 }
 
 

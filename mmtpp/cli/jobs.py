@@ -12,6 +12,7 @@ from mmtpp.cli.extras import require_extras
 from mmtpp.cli.run_job import run_job
 from mmtpp.config.job_checks import check_finetune, check_predict, check_prepare, check_training
 from mmtpp.config.schema import RunConfig
+from mmtpp.config.stream_checks import check_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,13 @@ JOBS = {
         ("run.storage_uri", "model.path"),
         "Forecast the next event of every sequence in your own event files.",
         check=check_predict,
+    ),
+    "stream": Job(
+        "mmtpp.stream.stream_job",
+        "stream",
+        ("stream.input", "stream.output"),
+        "Land events that arrive over time, in a folder or in Kafka, exactly once and in order.",
+        check=check_stream,
     ),
     "export": Job(
         "mmtpp.predict.export",

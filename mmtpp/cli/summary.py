@@ -69,6 +69,10 @@ def next_commands(
             f"mmtpp inspect {shlex.quote(config.store.uri)}",
             f"python jobs/pretrain.py {shlex.join(argv)}",
         ]
+    if job == "stream":
+        settings = cast("Mapping[str, object]", result["prepare_settings"])
+        words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        return [f"python jobs/prepare.py {shlex.join(words)} --set store.uri=STORE"]
     if job in TRAINING_JOBS:
         if "adapter_uri" in result:
             model = {

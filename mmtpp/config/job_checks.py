@@ -24,11 +24,21 @@ def check_prepare(config: RunConfig) -> None:
     _check_split(config.source, config.split)
     _check_taxi(config.source)
     source_uri, store_uri = config.source.uri, config.store.uri
-    if f"{_location(store_uri)}/".startswith(f"{_location(source_uri)}/"):
+    if lies_within(store_uri, source_uri):
         raise ConfigError(
             f"store.uri = {store_uri} is inside source.uri = {source_uri}, so the store would be "
             "read as events; choose a folder outside of it"
         )
+
+
+def lies_within(inner: str, outer: str) -> bool:
+    """Whether a URI is a folder or below it.
+
+    Args:
+        inner: The URI.
+        outer: URI of the folder.
+    """
+    return f"{_location(inner)}/".startswith(f"{_location(outer)}/")
 
 
 def _location(uri: str) -> str:

@@ -24,6 +24,7 @@ from mmtpp.config.optimizer_settings import (
 )
 from mmtpp.config.run_settings import RunSection, TrackingSection
 from mmtpp.config.section import Section
+from mmtpp.config.stream_settings import StreamSection
 from mmtpp.config.training_settings import LossWeights, TaskWeights, TrainingSection, ZeroSection
 from mmtpp.config.update_settings import PrequentialSection, UpdateSection
 from mmtpp.core.model_kind import ModelKind
@@ -50,6 +51,7 @@ __all__ = [
     "SourceSection",
     "SplitSection",
     "StoreSection",
+    "StreamSection",
     "TaskWeights",
     "TaxiSection",
     "TemplateSection",
@@ -108,6 +110,7 @@ class RunConfig(Section):
     evaluation: EvaluationSection = EvaluationSection()
     generation: GenerationSection = GenerationSection()
     prediction: PredictionSection = PredictionSection()
+    stream: StreamSection = StreamSection()
     tracking: TrackingSection = TrackingSection()
 
     @property

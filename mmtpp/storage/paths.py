@@ -6,6 +6,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -149,6 +150,46 @@ def write_bytes(uri: str, data: bytes | pa.Buffer) -> None:
         pending = f"{path}.{os.getpid()}.pending"
         Path(pending).write_bytes(memoryview(data))
         Path(pending).replace(path)
+
+
+def create_bytes(uri: str, data: bytes) -> bool:
+    """Write a whole file unless it exists. Of two processes that create it, one succeeds.
+
+    S3, Google Cloud Storage and Azure refuse the second write themselves; some servers of other
+    makers ignore the condition and replace the file.
+
+    Returns:
+        Whether the file was written; False if it existed.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    with storage_errors(uri, "create the file"):
+        filesystem, path = filesystem_of(uri)
+        if remote := _remote(filesystem):
+            return remote.create(path, data)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        pending = Path(f"{path}.{os.getpid()}.pending")
+        pending.write_bytes(data)
+        try:
+            Path(path).hardlink_to(pending)  # unlike a rename, it fails if the name is taken
+        except FileExistsError:
+            return False
+        finally:
+            pending.unlink()
+        return True
+
+
+def remove_file(uri: str) -> None:
+    """Delete a file, if it exists.
+
+    Raises:
+        StorageError: The file cannot be deleted or reached.
+    """
+    with storage_errors(uri, "delete the file"):
+        filesystem, path = filesystem_of(uri)
+        with suppress(FileNotFoundError):
+            filesystem.delete_file(path)
 
 
 def exists(uri: str) -> bool:

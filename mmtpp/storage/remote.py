@@ -222,6 +222,16 @@ class RemoteFiles(pafs.FSSpecHandler):
         self.fs.pipe_file(pending, data)
         self.fs.mv(pending, path)
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a whole file unless it exists, and its folders; returns whether it was written."""
+        if not self._is_object_store:
+            self.fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        try:
+            self.fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
     def upload(self, source: Path, path: str) -> None:
         """Write a local file to a path, and its folders."""
         if not self._is_object_store:

@@ -24,6 +24,7 @@ RETRY_S = 60.0  # of one request with all its attempts
 DELETED_AT_ONCE = 1000  # largest number of keys in a page of a listing and in a request to delete
 # botocore renews temporary credentials at least ten minutes before they expire
 CREDENTIALS_S = 300.0
+PRECONDITION_FAILED = 412  # status of HTTP
 
 
 class S3Files(RemoteFiles):
@@ -104,6 +105,16 @@ class S3Files(RemoteFiles):
         if not _has_plain_name(key):
             return super().size(path)
         return obstore.head(self._store, key)["size"]
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write an object unless it exists; returns whether it was written."""
+        try:
+            return super().create(path, data)
+        except OSError as error:
+            answer = getattr(error.__cause__, "response", {})
+            if answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == PRECONDITION_FAILED:
+                return False
+            raise
 
     def delete_dir_contents(self, path: str, missing_dir_ok: bool) -> None:
         """Delete all objects below a path, also the empty ones that stand for folders."""

@@ -23,9 +23,11 @@ from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import (
     check_bucket,
     copy_folder,
+    create_bytes,
     exists,
     list_files,
     read_bytes,
+    remove_file,
     remove_folder,
     write_bytes,
 )
@@ -103,6 +105,20 @@ def test_a_reader_sees_a_file_before_or_after_a_write(bucket: str):
         writes.result()
     assert all(content in contents for content in seen)
     assert read_bytes(uri) == contents[1]
+
+
+def test_of_two_writers_that_create_a_file_one_succeeds(bucket: str):
+    if bucket.startswith("gs://"):
+        pytest.skip("the emulator of Google ignores the condition ifGenerationMatch")
+    uri = f"{bucket}/t/storage/created/once"
+    with ThreadPoolExecutor(2) as pool:
+        created = list(pool.map(lambda content: create_bytes(uri, content), (b"1", b"2")))
+    assert sorted(created) == [False, True]
+    assert read_bytes(uri) == (b"1" if created[0] else b"2")
+    assert not create_bytes(uri, b"3")
+    remove_file(uri)
+    remove_file(uri)
+    assert create_bytes(uri, b"4")
 
 
 def test_ray_copies_folders_and_tables_are_read_in_parts(bucket: str, tmp_path: Path):

@@ -86,39 +86,12 @@ class ShardParser:
         try:
             parsed = read_file(self._reader, path, content, types=self._types)
         except MalformedFileError as error:
-            return ParsedFile([], *self._reject_file(path, error))
+            return reject_file(
+                path, error, where=settings.source_uri, malformed_file=settings.malformed_file
+            )
         if settings.source_kind in KINDS_WITHOUT_DATES:
             warn_of_dates(parsed, path, seconds_per_unit=settings.seconds_per_unit)
         return parsed
-
-    def _reject_file(
-        self, path: str, error: MalformedFileError
-    ) -> tuple[list[Rejected], ReadCounts]:
-        """Count a malformed file as rejected, where the settings allow that.
-
-        Raises:
-            DataError: Malformed files stop the job, or the number of lost events is unknown.
-        """
-        settings = self._settings
-        if settings.malformed_file == "fail":
-            raise DataError(
-                str(error),
-                where=settings.source_uri,
-                cause="the file is damaged or of another kind",
-                setting="source.malformed_file = fail; set it to reject to count such files "
-                "and continue",
-            ) from error
-        if error.num_events is None:
-            raise DataError(
-                f"{error}; the number of events in the file is unknown",
-                where=settings.source_uri,
-                cause="the file is damaged or of another kind; repair it, or move it out of "
-                "the folder",
-                setting="source.malformed_file = reject, which must count the lost events",
-            ) from error
-        lost = max(1, error.num_events)
-        rejected = Rejected(path, -1, "malformed_file", str(error), "", events=lost)
-        return [rejected], ReadCounts(lost)
 
     def _check_types(self, paths: list[str], rejected: list[Rejected], num_read: int) -> None:
         """Stop if most events are rejected because types are names and ``source.types`` is empty.
@@ -158,3 +131,37 @@ class ShardParser:
             validation_fraction=self._settings.validation_fraction,
             test_fraction=self._settings.test_fraction,
         )
+
+
+def reject_file(
+    path: str, error: MalformedFileError, *, where: str, malformed_file: str
+) -> ParsedFile:
+    """Count a malformed file as rejected, where the settings allow that.
+
+    Args:
+        path: Path relative to the source.
+        error: Why the file cannot be read.
+        where: Location of the source, for messages.
+        malformed_file: Treatment of such files, ``fail`` or ``reject``.
+
+    Raises:
+        DataError: Malformed files stop the job, or the number of lost events is unknown.
+    """
+    if malformed_file == "fail":
+        raise DataError(
+            str(error),
+            where=where,
+            cause="the file is damaged or of another kind",
+            setting="source.malformed_file = fail; set it to reject to count such files "
+            "and continue",
+        ) from error
+    if error.num_events is None:
+        raise DataError(
+            f"{error}; the number of events in the file is unknown",
+            where=where,
+            cause="the file is damaged or of another kind; repair it, or move it out of the folder",
+            setting="source.malformed_file = reject, which must count the lost events",
+        ) from error
+    lost = max(1, error.num_events)
+    rejected = Rejected(path, -1, "malformed_file", str(error), "", events=lost)
+    return ParsedFile([], [rejected], ReadCounts(lost))

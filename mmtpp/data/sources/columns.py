@@ -416,7 +416,11 @@ def _text(value: object) -> object:
 
 
 def build_columns_reader(
-    columns: Columns, *, seconds_per_unit: float, csv: CsvFormat | None = None
+    columns: Columns,
+    *,
+    seconds_per_unit: float,
+    csv: CsvFormat | None = None,
+    optional: tuple[str, ...] = (),
 ) -> SourceReader:
     """Build a reader of tables.
 
@@ -424,9 +428,10 @@ def build_columns_reader(
         columns: Mapping of the columns.
         seconds_per_unit: Seconds in one unit of the converted dates.
         csv: Format of CSV files; None uses the defaults.
+        optional: Mapped columns that all records of a file may lack.
     """
     csv_format = csv or CsvFormat()
-    parser = ColumnsParser(columns, seconds_per_unit, csv=csv_format)
+    parser = ColumnsParser(columns, seconds_per_unit, optional, csv_format)
     return SourceReader(
         SUFFIXES,
         parser,

@@ -22,6 +22,7 @@ OPTIONAL = [name for names in EXTRAS.values() for name in names]
         "mmtpp.api.sequences",
         "mmtpp.data.prepare",
         "mmtpp.predict.predict",
+        "mmtpp.stream.stream_job",
         "mmtpp.cli.main",
         "mmtpp.cli.convert_command",
         "mmtpp.cli.doctor_command",

@@ -106,6 +106,7 @@ INTERNAL = {
         "predict",
         "api",
     },
+    "stream": {"core", "config", "storage", "data", "serve.guards"},
     "doctor": {"core", "storage", "track"},
     "exchange": {"core", "storage", "data", "model.folders.card", "model.processor"},
     "sweep": {
@@ -148,6 +149,7 @@ INTERNAL = {
         "serve",
         "track.champion",
         "update",
+        "stream",
     },
 }
 THIRD_PARTY = {
@@ -212,6 +214,7 @@ THIRD_PARTY = {
     "api": {"numpy", "pyarrow", "torch", "mlflow", "pandas"},
     "serve": {"numpy", "fastapi", "orjson", "pydantic", "ray", "torch"},
     "update": {"numpy", "pyarrow"},
+    "stream": {"numpy", "pyarrow", "confluent_kafka"},
     "doctor": {"torch", "packaging"},
     "exchange": {"pyarrow", "gguf", "tokenizers", "torch", "transformers"},
     "sweep": {

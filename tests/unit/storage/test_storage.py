@@ -12,11 +12,13 @@ from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import find_manifest, load_manifest
 from mmtpp.storage.paths import (
     copy_folder,
+    create_bytes,
     exists,
     join,
     join_inside,
     list_files,
     read_bytes,
+    remove_file,
     write_bytes,
 )
 
@@ -39,6 +41,21 @@ def test_local_files_round_trip(tmp_path):
     assert read_bytes(uri) == b"two"
     copy_folder(str(tmp_path / "deep"), str(tmp_path / "copy"))
     assert [info.base_name for info in list_files(str(tmp_path / "copy"), ".bin")] == ["file.bin"]
+
+
+@pytest.mark.parametrize("place", ["memory://created", "local"])
+def test_a_file_is_created_once(tmp_path, place: str):
+    uri = join(place if "://" in place else str(tmp_path), "new folder", "file")
+    assert create_bytes(uri, b"first")
+    assert not create_bytes(uri, b"second")
+    assert read_bytes(uri) == b"first"
+    assert [info.path.rpartition("/")[2] for info in list_files(uri.rpartition("/")[0], "")] == [
+        "file"
+    ]
+    remove_file(uri)
+    assert not exists(uri)
+    remove_file(uri)  # it is gone
+    assert create_bytes(uri, b"third")
 
 
 def test_missing_files_and_unknown_schemes_are_errors(tmp_path):
