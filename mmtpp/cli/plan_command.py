@@ -1,6 +1,7 @@
 """``mmtpp plan``: settings, memory and time of a run, before a GPU is rented."""
 
 import argparse
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -129,27 +130,27 @@ def _add_scale_arguments(plan: argparse.ArgumentParser) -> None:
     )
     plan.add_argument(
         "--interconnect-gbs",
-        type=float,
+        type=_positive_number,
         default=50.0,
         help="GB/s that one GPU sends to others: 50 for 400 Gb/s of InfiniBand; default "
         "%(default)g",
     )
     plan.add_argument(
         "--checkpoint-gbs",
-        type=float,
+        type=_positive_number,
         default=1.0,
         help="GB/s at which one GPU's part of a checkpoint is written; default %(default)g",
     )
     plan.add_argument(
         "--mtbf-hours",
-        type=float,
+        type=_positive_number,
         default=50_000.0,
         help="mean hours between failures of one GPU and what belongs to it; default %(default)g, "
         "that of Llama 3's training: 419 failures of 16,384 GPUs in 54 days",
     )
     plan.add_argument(
         "--restart-s",
-        type=float,
+        type=_positive_number,
         default=300.0,
         help="seconds from a failure to the next step; default %(default)g",
     )
@@ -244,6 +245,16 @@ def _config(options: argparse.Namespace) -> RunConfig:
 def _allowed_values(section: type[Section], name: str) -> tuple[str, ...]:
     """The values of the ``Literal`` of a setting."""
     return get_args(section.model_fields[name].annotation)
+
+
+def _positive_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
 
 
 def _positive(text: str) -> int:

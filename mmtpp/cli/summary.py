@@ -86,7 +86,9 @@ def next_commands(
         return [_command(name, same_arguments, model, config.run.name) for name in next_jobs]
     if job == "update":
         model = {"model.path": str(result["model_uri"])}
-        undo = [f"mmtpp rollback {config.update.model}"] if result["promoted"] else []
+        server = ["--tracking-uri", config.tracking.uri] if config.tracking.uri else []
+        rollback = shlex.join(["mmtpp", "rollback", config.update.model, *server])
+        undo = [rollback] if result["promoted"] else []
         return [*undo, _command("evaluate", same_arguments, model, config.run.name)]
     if job == "prequential":
         return [f"open {result['results_uri']}/prequential.md (also in MLflow)"]

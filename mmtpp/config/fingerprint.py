@@ -11,7 +11,11 @@ from mmtpp.config.affects import Affects, settings_that_affect
 from mmtpp.config.schema import RunConfig
 
 TRAINING_JOBS = ("pretrain", "finetune")
-UPDATE_JOBS = ("update", "prequential")
+_OF_JOB = {
+    "finetune": Affects.FINETUNE,
+    "update": Affects.UPDATE,
+    "prequential": Affects.PREQUENTIAL,
+}
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:
@@ -29,7 +33,7 @@ def run_fingerprint(config: RunConfig, *, job: str = "pretrain", steps: bool = T
     Args:
         config: Configuration of the job.
         job: ``pretrain``, ``finetune``, ``update`` or ``prequential``; only ``finetune`` depends on
-            tasks, and only the last two on ``update``.
+            tasks, and only the last two on the section ``update``.
         steps: Whether the hash depends on the number of updates.
     """
     return fingerprint(fingerprinted_settings(config, job=job, steps=steps))
@@ -42,10 +46,8 @@ def fingerprinted_settings(config: RunConfig, *, job: str, steps: bool) -> dict[
 
 def _results(job: str, *, steps: bool = True) -> list[Affects]:
     results = [Affects.PLAN, Affects.RUN]
-    if job == "finetune":
-        results.append(Affects.FINETUNE)
-    if job in UPDATE_JOBS:
-        results.append(Affects.UPDATE)
+    if job in _OF_JOB:
+        results.append(_OF_JOB[job])
     return [*results, Affects.STEPS] if steps else results
 
 

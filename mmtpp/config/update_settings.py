@@ -22,32 +22,32 @@ class UpdateSection(Section):
     trains: Annotated[Literal["weights", "prompts"], Affects.UPDATE] = "weights"
     """What is trained: ``weights`` (all weights of the networks) or ``prompts`` (only vectors that
     are added to the inputs, chosen by the state of the history)."""
-    replay: Annotated[NonNegativeFloat, Affects.UPDATE] = 1.0
+    replay: Annotated[NonNegativeFloat, Affects.UPDATE, Affects.PREQUENTIAL] = 1.0
     """Number of older training events in an epoch for each new one, at least 0."""
-    num_prompts: Annotated[int, Field(ge=1, le=1024), Affects.UPDATE] = 16
+    num_prompts: Annotated[int, Field(ge=1, le=1024), Affects.UPDATE, Affects.PREQUENTIAL] = 16
     """Number of prompts of an expert that has none yet, 1 to 1024."""
-    epochs: Annotated[PositiveInt, Affects.UPDATE] = 4
+    epochs: Annotated[PositiveInt, Affects.UPDATE, Affects.PREQUENTIAL] = 4
     """Largest number of passes of a network over the new and the replayed events."""
-    learning_rate: Annotated[PositiveFloat, Affects.UPDATE] = 1e-3
+    learning_rate: Annotated[PositiveFloat, Affects.UPDATE, Affects.PREQUENTIAL] = 1e-3
     """Largest learning rate of the weights, above 0."""
-    prompt_learning_rate: Annotated[PositiveFloat, Affects.UPDATE] = 3e-2
+    prompt_learning_rate: Annotated[PositiveFloat, Affects.UPDATE, Affects.PREQUENTIAL] = 3e-2
     """Largest learning rate of the prompts, above 0."""
 
 
 class PrequentialSection(Section):
     """Prequential evaluation, ``prequential``: every period is first forecast, then learned."""
 
-    period: Annotated[Literal["day", "week", "month", "year"] | PositiveFloat, Affects.UPDATE] = (
-        "month"
-    )
+    period: Annotated[
+        Literal["day", "week", "month", "year"] | PositiveFloat, Affects.PREQUENTIAL
+    ] = "month"
     """Length of a period: one of the calendar, with the time zone ``expert.time_zone``, for times
     that are dates; or a number in the source's unit, above 0, counted from the first training
     event."""
-    first_periods: Annotated[PositiveInt, Affects.UPDATE] = 1
+    first_periods: Annotated[PositiveInt, Affects.PREQUENTIAL] = 1
     """Number of periods that are learned before the first forecast."""
     strategies: Annotated[
         tuple[Literal["frozen", "retrained", "fine_tuned", "replay", "prompts"], ...],
-        Affects.UPDATE,
+        Affects.NOTHING,
     ] = Field(default=STRATEGIES, min_length=1, strict=False)
     """Ways to learn from each period. ``frozen``: none; ``retrained``: a new expert from all events
     so far; ``fine_tuned``: the weights continue on the period alone; ``replay``: they continue on

@@ -266,7 +266,7 @@ class ExpertFit:
                 "the loss is not finite",
                 where=f"network {progress.network + 1}, step {progress.step + 1}",
                 cause="training diverged",
-                setting=f"expert.learning_rate = {self.settings.learning_rate:g}",
+                setting=f"{self._start.rate_setting} = {self.settings.learning_rate:g}",
             )
         return NetworkLosses(float(totals[0]), float(totals[1]), batch_size)
 
@@ -299,7 +299,7 @@ class ExpertFit:
                     "no validation loss is finite",
                     where=f"network {progress.network + 1}, step {progress.step}",
                     cause="training diverged",
-                    setting=f"expert.learning_rate = {self.settings.learning_rate:g}",
+                    setting=f"{self._start.rate_setting} = {self.settings.learning_rate:g}",
                 )
             self._finished.append(self._best)
             progress.finished_nll.append(progress.best_nll)
@@ -326,12 +326,13 @@ class ExpertFit:
             share: The share, above 0 and below 1.
 
         Returns:
-            A loss of a validation event; None without validation events.
+            A loss of a validation event; None without validation events, or if it is not finite.
         """
         if self._validation is None:
             return None
         losses = [sum(event_losses(networks, events)) for events in self._validation]
-        return float(np.quantile(np.concatenate(losses), 1 - share, method="higher"))
+        limit = float(np.quantile(np.concatenate(losses), 1 - share, method="higher"))
+        return limit if math.isfinite(limit) else None
 
     def marginal_losses(self) -> NetworkLosses | None:
         """Score the distribution of the training events; None without validation events."""
@@ -420,7 +421,8 @@ class ExpertFit:
         )
         if self._start.is_trained and not self.progress.step:
             losses = self.validate()
-            self.progress.best_nll = losses.nll if losses is not None else None
+            if losses is not None and math.isfinite(losses.nll):
+                self.progress.best_nll = losses.nll
 
     def _trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """The parameters of the present network that are trained, with their names."""
@@ -442,7 +444,7 @@ class ExpertFit:
             kept.bernoulli_(1 - dropout, generator=generator)
             return kept if self._ranks.num_ranks == 1 else kept[of_rank]
 
-        wide = draw(2 * settings.width)
+        wide = draw(2 * self._start.size.width)
         text = draw(TEXT_FEATURES if self._start.size.num_words else 0)
         image = draw(IMAGE_FEATURES if self._start.size.reads_images else 0)
         num_columns = self._start.size.num_columns if settings.memory_dropout else 0

@@ -23,6 +23,11 @@ class NetworkStart(Protocol):
         """Whether the networks are trained, so that a training may leave them as they are."""
         ...
 
+    @property
+    def rate_setting(self) -> str:
+        """Path of the setting that is the learning rate, for errors."""
+        ...
+
     def build(self, index: int, *, dropout: float, memory_dropout: float) -> ExpertNetwork:
         """The network number ``index``, with gradients for the weights that are trained."""
         ...
@@ -46,6 +51,11 @@ class RandomStart:
     def is_trained(self) -> bool:
         """Whether the networks are trained: they are not."""
         return False
+
+    @property
+    def rate_setting(self) -> str:
+        """Path of the setting that is the learning rate."""
+        return "expert.learning_rate"
 
     def build(self, index: int, *, dropout: float, memory_dropout: float) -> ExpertNetwork:
         """A new network; the present state of torch's generator decides its weights."""
@@ -91,6 +101,11 @@ class TrainedStart:
     def is_trained(self) -> bool:
         """Whether the networks are trained: they are."""
         return True
+
+    @property
+    def rate_setting(self) -> str:
+        """Path of the setting that is the learning rate."""
+        return "update.prompt_learning_rate" if self.num_prompts else "update.learning_rate"
 
     def build(self, index: int, *, dropout: float, memory_dropout: float) -> ExpertNetwork:
         """A copy of a network, with its prompts or with new ones."""

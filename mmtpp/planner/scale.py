@@ -63,7 +63,7 @@ class ScaleEstimate:
         checkpoint_bytes: Bytes of a checkpoint.
         checkpoint_s: Seconds in which all GPUs write it.
         mtbf_s: Mean time between failures of the cluster.
-        best_interval_s: Best seconds between the ends of two checkpoints' writing.
+        best_interval_s: Best seconds of training between two checkpoints.
         lost_at_best: Fraction of the time that checkpoints and failures cost at this interval.
         lost_at_settings: The same at ``training.checkpoint_every``.
     """
@@ -181,7 +181,7 @@ def lost_fraction(interval_s: float, *, write_s: float, mtbf_s: float, restart_s
         restart_s: Seconds from a failure to the next step, in which another failure may occur.
     """
     exponent = (interval_s + write_s) / mtbf_s
-    if exponent > 500:  # no interval ever ends without a failure
+    if exponent + restart_s / mtbf_s > 500:  # no interval ever ends without a failure
         return 1.0
     per_interval = mtbf_s * math.exp(restart_s / mtbf_s) * math.expm1(exponent)
     return 1 - interval_s / per_interval

@@ -102,7 +102,10 @@ class Shard:
             log = await asyncio.to_thread(EventLog, path)
             self._live = LiveSequences(log, loaded, max_text=self._settings.max_text)
         else:
+            figures = self._live.model.drift()
             self._live.replace_model(loaded)
+            for name in figures:  # of the model before; the new one has compared no event yet
+                self._drift.set(0.0, {"figure": name})
         self._model = model
         # an attribute of methods that serve.batch has wrapped
         self.forecast.set_max_batch_size(loaded.max_batch)  # pyright: ignore[reportAttributeAccessIssue]

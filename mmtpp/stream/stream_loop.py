@@ -184,7 +184,11 @@ class StreamLoop:
             "rejected": self._intake.take_rejected(),
         }
         number = self.last.number + 1 if self.last else 1
-        if self._delivery is None or not (self.num_undelivered or len(released)):
+        if self._delivery is None:
+            has_all = self.last is None or self._delivered == self.last.number
+            # otherwise events of an earlier job still wait for a job with the service
+            self._delivered = number if has_all else self._delivered
+        elif not (self.num_undelivered or len(released)):
             self._delivered = number  # nothing is to be delivered
         is_whole = number % WHOLE_EVERY == 1
         released_to = self._intake.released_to

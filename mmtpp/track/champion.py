@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from mmtpp.core.errors import ConfigError, ModelError, first_line
 
-REPLACED_TAG = "mmtpp.replaced_version"
+_REPLACED_TAG = "mmtpp.replaced_version."  # and the alias, because a version may have several
 _Result = TypeVar("_Result")
 _ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
 
@@ -52,39 +52,39 @@ class Champion:
             )
         return cls(parts["name"], parts["alias"], tracking_uri)
 
-    def version_of_run(self, run_id: str) -> str:
-        """The newest version that a run registered.
+    def version(self) -> str:
+        """The version that the alias names now.
 
         Raises:
-            ModelError: The run registered none, or the registry cannot be reached.
+            ModelError: There is no such alias, or the registry cannot be reached.
+        """
+        found = self._call(lambda client: client.get_model_version_by_alias(self.name, self.alias))
+        return str(found.version)
+
+    def version_of_run(self, run_id: str) -> str:
+        """The newest version that a run registered; empty if it registered none.
+
+        Raises:
+            ModelError: The registry cannot be reached.
         """
         query = f"name = '{self.name}' and run_id = '{run_id}'"
         versions = self._call(lambda client: client.search_model_versions(query))
-        if not versions:
-            raise ModelError(
-                "the updated expert is not in the model registry",
-                where=f"models:/{self.name}, run {run_id}",
-                cause="the tracking server did not answer while the expert was recorded; the log "
-                "has its error",
-                setting=f"tracking.uri = {self.tracking_uri}",
-            )
-        return max((version.version for version in versions), key=int)
+        return max((str(version.version) for version in versions), key=int, default="")
 
-    def promote(self, version: str) -> None:
+    def promote(self, version: str, *, replaced: str) -> None:
         """Let the alias name a version, which remembers the one before.
+
+        Args:
+            version: The version.
+            replaced: The version that the alias names now.
 
         Raises:
             ModelError: The registry cannot be reached or refuses.
         """
 
-        def call(client: MlflowClient) -> None:
-            before = client.get_model_version_by_alias(self.name, self.alias).version
-            if str(before) == version:
-                return
-            client.set_model_version_tag(self.name, version, REPLACED_TAG, str(before))
-            client.set_registered_model_alias(self.name, self.alias, version)
-
-        self._call(call)
+        tag = self._replaced_tag
+        self._call(lambda client: client.set_model_version_tag(self.name, version, tag, replaced))
+        self._set_alias(version)
 
     def roll_back(self) -> tuple[str, str]:
         """Let the alias name the version that the present one replaced.
@@ -98,15 +98,25 @@ class Champion:
         present = self._call(
             lambda client: client.get_model_version_by_alias(self.name, self.alias)
         )
-        before = present.tags.get(REPLACED_TAG)
+        before = present.tags.get(self._replaced_tag)
         if before is None:
             raise ModelError(
                 f"version {present.version} replaced no other version",
                 where=f"models:/{self.name}@{self.alias}",
-                cause=f"only versions that the job update promoted have the tag {REPLACED_TAG}",
+                cause=f"only versions that the job update promoted have the tag {self._replaced_tag}",
             )
-        self._call(lambda client: client.set_registered_model_alias(self.name, self.alias, before))
+        self._set_alias(before)
         return str(present.version), before
+
+    def _set_alias(self, version: str) -> None:
+        def call(client: MlflowClient) -> None:
+            client.set_registered_model_alias(self.name, self.alias, version)
+
+        self._call(call)
+
+    @property
+    def _replaced_tag(self) -> str:
+        return f"{_REPLACED_TAG}{self.alias}"
 
     def _call(self, call: Callable[[MlflowClient], _Result]) -> _Result:
         try:

@@ -18,12 +18,14 @@ class ContinuedTraining:
         new_from: Time of the first new event, in the source's unit.
         replay: Number of older training events in an epoch for each new one.
         num_prompts: Number of prompts that are trained; 0 trains the weights of the networks.
+        surprise_limit: That of the expert, kept where there are no validation events.
     """
 
     model_uri: str
     new_from: float
     replay: float
     num_prompts: int
+    surprise_limit: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

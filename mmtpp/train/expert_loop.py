@@ -114,6 +114,8 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
                 latest, where=inputs.train_sequence_settings.sample_settings.store.data_uri
             )
             limit = fit.surprise_limit(expert.networks, SURPRISE_SHARE)
+            if limit is None and inputs.continued is not None:
+                limit = inputs.continued.surprise_limit
             write_expert(replace(expert, surprise_limit=limit), inputs)
     outcome = Outcome(fit.total_steps, best_step=0, is_finished=fit.is_finished)
     _save(fit, inputs, rank, latest | outcome.as_metrics(), wait=True)
@@ -226,8 +228,8 @@ def continue_on(
         raise DataError(
             "no training event is new",
             where=inputs.train_sequence_settings.sample_settings.store.data_uri,
-            cause="the store ends before the time from which events are new; prepare it again "
-            "with the new events",
+            cause="the store, or with split.by = time its training events, end before the time "
+            "from which events are new; prepare it again with the new events",
             setting=f"update.new_from, which is {continued.new_from:g} in the source's unit",
         )
     replayed = [
@@ -239,6 +241,13 @@ def continue_on(
         )
         for part, sequences in (("train", training), ("validation", validation))
     ]
+    if count_events(validation) and not count_events(replayed[1]):
+        if ranks.rank == 0:
+            logger.warning(
+                "no validation event is new: the networks are validated on the %d older ones",
+                count_events(validation),
+            )
+        replayed[1] = as_read_by(expert, validation)
     return ExpertFit(
         EventBlocks.from_sequences(expert.memory, replayed[0], tick=inputs.tick),
         _validation_blocks(expert.memory, replayed[1], tick=inputs.tick),

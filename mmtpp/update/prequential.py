@@ -231,12 +231,21 @@ def _run_strategies(
             train_initial, timeline, [None], machine_labels=labels, title="initial expert"
         )
         computed = map_blocks(
-            run_strategy, (timeline, initial), missing, machine_labels=labels, title="prequential"
+            _run_and_save,
+            (timeline, initial),
+            missing,
+            run.run_uri,
+            machine_labels=labels,
+            title="prequential",
         )
-        for result in computed:
-            save_result(result, run.run_uri)
-            finished[result.name] = result
+        finished |= {result.name: result for result in computed}
     return [cast(StrategyResult, finished[name]) for name in names]
+
+
+def _run_and_save(shared: tuple[Timeline, Expert], name: str, run_uri: str) -> StrategyResult:
+    result = run_strategy(shared, name)
+    save_result(result, run_uri)
+    return result
 
 
 def train_initial(timeline: Timeline, _: None = None) -> Expert:

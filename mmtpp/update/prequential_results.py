@@ -195,7 +195,7 @@ def _tables(
     names = [result.name for result in results]
     lines += [
         "",
-        f"| period from | events | {' | '.join(names)} |",
+        f"| period from (UTC) | events | {' | '.join(names)} |",
         f"|---|---|{'---|' * len(names)}",
     ]
     for index, period in enumerate(results[0].scores):

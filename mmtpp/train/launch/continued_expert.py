@@ -58,6 +58,7 @@ def continue_inputs(inputs: ExpertInputs, update: UpdateSection) -> ExpertInputs
             new_from=new_from,
             replay=update.replay,
             num_prompts=update.num_prompts if trains_prompts else 0,
+            surprise_limit=expert.surprise_limit,
         ),
     )
 
