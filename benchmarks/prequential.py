@@ -13,12 +13,11 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from benchmarks.measure import machine
@@ -151,17 +150,6 @@ class Trials:
         }
 
 
-def _by_period(result: StrategyResult, left_out: set[str]) -> list[list[float]]:
-    """Number of events and nats an event of each period, without some of the sequences."""
-    rows: list[list[float]] = []
-    for period in result.scores:
-        names = period.losses["sequence_id"].to_pylist()
-        mask = pa.array([name not in left_out for name in names])
-        scores = replace(period, losses=period.losses.filter(mask))
-        rows.append([float(scores.num_events), scores.nll])
-    return rows
-
-
 def choose(trials: Trials) -> dict[str, dict[str, Any]]:
     """Settings of each strategy, by the losses of the validation sequences."""
     chosen: dict[str, dict[str, Any]] = {"frozen": {}, "retrained": {}}
@@ -191,8 +179,8 @@ def set_table(name: str, records: dict[str, list[dict[str, Any]]]) -> Iterator[s
     yield ""
     yield (
         f"{len(frozen[0]['periods'])} periods of {days:.0f} days after {first_periods * days:.0f} "
-        f"days that are learned first; {num_events:,} events, each forecast before any strategy learned it, of "
-        f"{len(frozen[0]['names'])} sequences."
+        f"days that are learned first; {num_events:,} events of {len(frozen[0]['names'])} "
+        "sequences, each forecast before any strategy learned it."
     )
     yield ""
     yield (
@@ -214,11 +202,13 @@ def set_table(name: str, records: dict[str, list[dict[str, Any]]]) -> Iterator[s
             f"| {settings} |"
         )
     yield ""
+    yield "By period, nats per event; with the validation sequences:"
+    yield ""
     yield f"| events | {' | '.join(records)} |"
     yield f"|---|{'---|' * len(records)}"
-    for index, (events, _) in enumerate(frozen[0]["periods"]):
-        values = [np.mean([run["periods"][index][1] for run in runs]) for runs in records.values()]
-        yield f"| {events:,.0f} | {' | '.join(f'{value:.3f}' for value in values)} |"
+    for index, (_, events, _) in enumerate(frozen[0]["periods"]):
+        values = [np.mean([run["periods"][index][2] for run in runs]) for runs in records.values()]
+        yield f"| {events:,} | {' | '.join(f'{value:.3f}' for value in values)} |"
     yield ""
 
 

@@ -103,7 +103,7 @@ class Champion:
             raise ModelError(
                 f"version {present.version} replaced no other version",
                 where=f"models:/{self.name}@{self.alias}",
-                cause=f"only versions that the job update promoted have the tag {self._replaced_tag}",
+                cause=f"only what the job update promoted has the tag {self._replaced_tag}",
             )
         self._set_alias(before)
         return str(present.version), before

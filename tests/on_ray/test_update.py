@@ -15,8 +15,9 @@ from mmtpp.expert.expert_folder import load_expert
 from mmtpp.model.folders.description import EXPERT_FILE
 from mmtpp.storage.paths import copy_folder, exists, join
 from mmtpp.track.champion import Champion
-from mmtpp.train.launch import pretrain
+from mmtpp.train.launch import TrainingJob, pretrain, run_training_job
 from mmtpp.update import prequential as prequential_job
+from mmtpp.update import update as update_job
 from mmtpp.update.prequential import prequential
 from mmtpp.update.update import update
 from tests.helpers.job_settings import STORE, make_config
@@ -103,11 +104,15 @@ def test_a_better_expert_becomes_champion_and_is_rolled_back(old, new, stack):
     assert recorded.metrics["update/minus_before_high"] == metrics["update/minus_before_high"]
     assert recorded.tags["mmtpp.promoted"] == f"models:/{NAME}/2"
     assert recorded.tags["mmtpp.job"] == "update"
+    assert update(config) == result  # the champion itself is the result of this update
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 2
     before, after = (load_expert(str(run["model_uri"])) for run in (old[1], result))
     assert after.memory == before.memory
 
     champion = Champion.from_address(f"models:/{NAME}@champion", tracking_uri=stack.mlflow_uri)
     assert champion.roll_back() == ("2", "1")
+    assert client.get_model_version_by_alias(NAME, "champion").version == "1"
+    assert update(config) == result  # it was decided once; a repeated job undoes no rollback
     assert client.get_model_version_by_alias(NAME, "champion").version == "1"
     with pytest.raises(Exception, match="version 1 replaced no other version"):
         champion.roll_back()
@@ -125,6 +130,24 @@ def test_an_expert_that_is_no_better_is_not_promoted(old, new, stack):
     assert not result["is_better"]
     assert abs(result["metrics"]["update/minus_before_nats_per_event"]) < 1e-3
     assert client.get_model_version_by_alias(NAME, "steady").version == "1"
+
+
+def test_an_alias_that_moved_meanwhile_stays(old, new, stack, monkeypatch):
+    folder, changes = new
+    client = MlflowClient(stack.mlflow_uri)
+    client.set_registered_model_alias(NAME, "moving", "1")
+
+    def train_while_the_alias_moves(job: TrainingJob) -> dict[str, object]:
+        result = run_training_job(job)
+        client.set_registered_model_alias(NAME, "moving", "2")
+        return result
+
+    monkeypatch.setattr(update_job, "run_training_job", train_while_the_alias_moves)
+    settings = {"update.model": f"models:/{NAME}@moving", "update.replay": 0.5}
+    result = update(_settings(folder, **changes, **settings))
+    assert result["is_better"]
+    assert result["promoted"] == ""
+    assert client.get_model_version_by_alias(NAME, "moving").version == "2"
 
 
 def test_a_folder_is_updated_with_prompts(old, new):

@@ -1,5 +1,6 @@
 """Experts that continue on new events: what is learned, replayed, kept and saved."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmtpp.core.errors import ConfigError
+from mmtpp.core.errors import ConfigError, NonFiniteLossError
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.fit import ExpertFit
-from mmtpp.expert.network_losses import event_losses, mean_losses
+from mmtpp.expert.network_losses import NetworkLosses, event_losses, mean_losses
 from mmtpp.expert.network_start import TrainedStart
 from mmtpp.expert.new_events import targets_between, with_replay
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
@@ -87,6 +88,31 @@ def test_weights_that_are_never_better_stay_as_they_are(expert: Expert):
     for start, network in zip(expert.networks, fit.networks(), strict=True):
         for name, weights in start.state_dict().items():
             assert torch.equal(weights, network.state_dict()[name]), name
+
+
+def test_the_width_is_that_of_the_expert(expert: Expert):
+    """The section ``expert`` of the settings may say another width."""
+    fit = _continue(expert, _swapped(2, 10), epochs=1, width=24)
+    fit.run()
+    assert fit.networks()[0].size.width == expert.networks[0].size.width == 16
+
+
+def test_a_first_validation_that_is_not_finite_does_not_count(expert: Expert, monkeypatch):
+    monkeypatch.setattr(ExpertFit, "validate", lambda _: NetworkLosses(math.nan, 0.0, 10))
+    fit = _continue(expert, _swapped(2, 10), epochs=1)
+    assert fit.progress.best_nll is None
+    fit.keep_or_end(NetworkLosses(5.0, 0.0, 10))
+    assert fit.progress.best_nll == 5.0
+
+
+def test_errors_name_the_learning_rate_of_the_update(expert: Expert):
+    for num_prompts, name in ((0, "update.learning_rate"), (6, "update.prompt_learning_rate")):
+        fit = _continue(expert, _swapped(2, 10), num_prompts=num_prompts)
+        with torch.no_grad():
+            fit._network.input.weight.fill_(float("nan"))
+        with pytest.raises(NonFiniteLossError) as caught:
+            fit.run_step()
+        assert caught.value.setting == f"{name} = {fit.settings.learning_rate:g}"
 
 
 def test_new_prompts_change_no_forecast(expert: Expert):

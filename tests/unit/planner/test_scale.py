@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mmtpp.cli.main import main
 from mmtpp.planner.memory import Counts, Option, Workload
 from mmtpp.planner.scale import Cluster, best_interval, estimate_scale, lost_fraction
 
@@ -51,7 +52,16 @@ def test_no_other_interval_loses_less(write: float, mtbf: float):
 
 def test_a_cluster_that_always_fails_makes_no_progress():
     assert lost_fraction(1e6, write_s=1.0, mtbf_s=100.0, restart_s=1.0) == 1.0
+    assert lost_fraction(1.0, write_s=1.0, mtbf_s=1.0, restart_s=1e6) == 1.0
     assert best_interval(300.0, 100.0) == 100.0
+
+
+@pytest.mark.parametrize("option", ["--mtbf-hours", "--interconnect-gbs", "--checkpoint-gbs"])
+def test_numbers_of_a_cluster_are_above_zero(option: str, capsys):
+    arguments = ["plan", "--model", "3b", "--gpus", "8", "--gpu-gib", "80", option, "0"]
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "'0' is not a number above 0" in capsys.readouterr().err
 
 
 def test_an_estimate_by_hand():
