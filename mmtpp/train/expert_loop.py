@@ -113,10 +113,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
             warn_below_marginal(
                 latest, where=inputs.train_sequence_settings.sample_settings.store.data_uri
             )
-            limit = fit.surprise_limit(expert.networks, SURPRISE_SHARE)
-            if limit is None and inputs.continued is not None:
-                limit = inputs.continued.surprise_limit
-            write_expert(replace(expert, surprise_limit=limit), inputs)
+            write_expert(with_surprise_limit(expert, fit, inputs), inputs)
     outcome = Outcome(fit.total_steps, best_step=0, is_finished=fit.is_finished)
     _save(fit, inputs, rank, latest | outcome.as_metrics(), wait=True)
     tracker.detach()
@@ -298,6 +295,14 @@ def build_expert(fit: ExpertFit, inputs: ExpertInputs) -> Expert:
         else 0
     )
     return Expert(fit.memory, inputs.tick, networks, image_px)
+
+
+def with_surprise_limit(expert: Expert, fit: ExpertFit, inputs: ExpertInputs) -> Expert:
+    """The expert with the limit of its training, or that of the expert that was continued."""
+    limit = fit.surprise_limit(expert.networks, SURPRISE_SHARE)
+    if limit is None and inputs.continued is not None:
+        limit = inputs.continued.surprise_limit
+    return replace(expert, surprise_limit=limit)
 
 
 def write_expert(expert: Expert, inputs: ExpertInputs) -> None:

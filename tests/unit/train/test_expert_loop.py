@@ -81,6 +81,7 @@ def test_a_checkpoint_between_validations_has_no_old_validation(monkeypatch: pyt
         "_save": lambda *arguments, **_: saved.append(arguments[3]),
         "build_expert": lambda *_: None,
         "final_metrics": lambda *_: {"final": 1.0},
+        "with_surprise_limit": lambda expert, *_: expert,
         "write_expert": lambda *_: None,
         "warn_below_marginal": lambda *_, **__: None,
         "rank_tracker": lambda *_, **__: SimpleNamespace(

@@ -48,6 +48,7 @@ def _train(monkeypatch: pytest.MonkeyPatch, lengths: np.ndarray, num_words: int)
         trained_tasks=SimpleNamespace(seconds_per_unit=1.0),
         time_zone="UTC",
         calendar=False,
+        continued=None,
         fit=replace(SETTINGS, num_networks=1, width=8, num_components=4, events_per_step=10),
     )
     fit = expert_loop.build_fit(inputs, Ranks())
