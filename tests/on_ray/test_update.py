@@ -172,7 +172,7 @@ def test_a_folder_is_updated_with_prompts(old, new):
         ({"store.uri": STORE}, ConfigError, "a date cannot be found"),
     ],
 )
-def test_what_cannot_be_updated_is_an_error(old, new, changes, error, message):
+def test_what_cannot_be_updated_is_an_error(store, old, new, changes, error, message):
     folder, settings = new
     settings = {**settings, "update.model": str(old[1]["model_uri"]), **changes}
     with pytest.raises(error, match=message):
