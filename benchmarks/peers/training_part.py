@@ -105,7 +105,7 @@ def section(records: dict[str, CaseRecords]) -> list[str]:
     lines = [
         "## Training",
         "",
-        "The tiny Qwen2.5-VL from the same weights, float32, text only, on both cores; AdamW with "
+        "The tiny Qwen2.5-VL from the same weights, float32, text only; AdamW with "
         "a constant rate. Useful tokens are those of the windows, without padding. Memory is the "
         "peak of the process, with its libraries. The loss is that of held-out windows after the "
         "training, computed by one function for all, one window at a time. mmtpp and the padded "
