@@ -118,6 +118,7 @@ def test_a_better_expert_becomes_champion_and_is_rolled_back(old, new, stack):
         champion.roll_back()
 
 
+@pytest.mark.slow
 def test_an_expert_that_is_no_better_is_not_promoted(old, new, stack):
     """One step with a learning rate of almost zero changes nothing that matters."""
     folder, changes = new
@@ -132,6 +133,7 @@ def test_an_expert_that_is_no_better_is_not_promoted(old, new, stack):
     assert client.get_model_version_by_alias(NAME, "steady").version == "1"
 
 
+@pytest.mark.slow
 def test_an_alias_that_moved_meanwhile_stays(old, new, stack, monkeypatch):
     folder, changes = new
     client = MlflowClient(stack.mlflow_uri)
@@ -150,6 +152,7 @@ def test_an_alias_that_moved_meanwhile_stays(old, new, stack, monkeypatch):
     assert client.get_model_version_by_alias(NAME, "moving").version == "2"
 
 
+@pytest.mark.slow
 def test_a_folder_is_updated_with_prompts(old, new):
     folder, changes = new
     source = str(old[1]["model_uri"])
