@@ -243,8 +243,8 @@ def main() -> int:
     lines = [
         "# Keeping up with new events",
         "",
-        f"`python -m benchmarks.prequential`; {machine('torch')}; mean ± standard "
-        f"deviation over {len(SEEDS)} seeds, of `retrained` one seed. Intervals are over "
+        f"`python -m benchmarks.prequential --sets {' '.join(names)}`; {machine('torch')}; mean ± "
+        f"standard deviation over {len(SEEDS)} seeds, of `retrained` one seed. Intervals are over "
         "sequences.",
         "",
     ]

@@ -28,9 +28,9 @@ class UpdateSection(Section):
     """Number of prompts of an expert that has none yet, 1 to 1024."""
     epochs: Annotated[PositiveInt, Affects.UPDATE, Affects.PREQUENTIAL] = 4
     """Largest number of passes of a network over the new and the replayed events."""
-    learning_rate: Annotated[PositiveFloat, Affects.UPDATE, Affects.PREQUENTIAL] = 1e-3
+    learning_rate: Annotated[PositiveFloat, Affects.UPDATE, Affects.PREQUENTIAL] = 3e-3
     """Largest learning rate of the weights, above 0."""
-    prompt_learning_rate: Annotated[PositiveFloat, Affects.UPDATE, Affects.PREQUENTIAL] = 3e-2
+    prompt_learning_rate: Annotated[PositiveFloat, Affects.UPDATE, Affects.PREQUENTIAL] = 0.1
     """Largest learning rate of the prompts, above 0."""
 
 

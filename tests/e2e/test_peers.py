@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_our_packed_rows_and_transformers_trainer_end_with_the_same_loss(tmp_path: Path):
     file, python = TrialFile(tmp_path / "trials.jsonl"), Path(sys.executable)
     folder = str(tmp_path / "short")
