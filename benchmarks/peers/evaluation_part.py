@@ -140,7 +140,7 @@ def _target_lines(of_set: SetRecords) -> list[str]:
 
 def _flat(records: list[Record], question: str) -> list[Record]:
     """Records whose result is the measurement of one question."""
-    return [Record(each.trial, each.result[question]) for each in records if each.result]
+    return [Record(record.trial, record.result[question]) for record in records if record.result]
 
 
 def _line(model: str, records: list[Record]) -> tuple[str, ...]:

@@ -72,7 +72,8 @@ def main() -> int:
     lines = [
         "# Peers",
         "",
-        f"`make bench-peers`; {machine('torch', 'transformers', 'ray', used=used)}. "
+        f"`python -m benchmarks.peers.run --parts {arguments.parts}`; "
+        f"{machine('torch', 'transformers', 'ray', used=used)}. "
         f"Median [range] of {bench.repetitions} interleaved repetitions; every trial is a process "
         "of its own. The peers' versions are in `benchmarks/peers/*.txt`. A ratio is that of the "
         "medians' trials in the same repetition.",

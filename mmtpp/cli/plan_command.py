@@ -45,7 +45,9 @@ def add_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--gpus", type=_positive, required=True, help="number of GPUs, training.num_workers"
     )
-    plan.add_argument("--gpu-gib", type=float, required=True, help="memory of one GPU, GiB")
+    plan.add_argument(
+        "--gpu-gib", type=_positive_number, required=True, help="memory of one GPU, GiB"
+    )
     plan.add_argument("--config", metavar="FILE.toml", type=Path, help="settings of the job")
     _add_setting_arguments(plan)
     _add_speed_arguments(plan)
@@ -95,13 +97,13 @@ def _add_setting_arguments(plan: argparse.ArgumentParser) -> None:
 def _add_speed_arguments(plan: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--tflops",
-        type=float,
+        type=_positive_number,
         default=312.0,
         help="peak of one GPU in dense bfloat16: L4 121, A100 312, H100 989; default %(default)g",
     )
     plan.add_argument(
         "--mfu",
-        type=float,
+        type=_positive_number,
         default=0.35,
         help="fraction of the peak that training reaches; default %(default)g",
     )

@@ -172,7 +172,14 @@ def read_timeline(config: RunConfig, store: PreparedStore, run: RunIdentity) -> 
         validation=read_sequences(validation) if validation is not None else (),
     )
     edges = _edges(config, inputs, learning.training, where=store.uri)
-    return Timeline(learning, read_sequences(test_settings), edges)
+    test = read_sequences(test_settings)
+    # validation and test events after the last training event are forecast in the last period
+    newest = max(
+        float(sequence.past.times[-1])
+        for sequence in (*learning.training, *learning.validation, *test)
+    )
+    last = max(edges[-1], float(np.nextafter(newest, np.inf)))
+    return Timeline(learning, test, (*edges[:-1], last))
 
 
 def _edges(

@@ -87,6 +87,11 @@ class Challenge:
     version: str
     folder: str
 
+    @property
+    def address(self) -> str:
+        """Address of the version, ``models:/NAME/VERSION``."""
+        return f"{PREFIX}{self.champion.name}/{self.version}"
+
 
 def update(config: RunConfig) -> dict[str, object]:
     """Continue an expert on the new events of a store.
@@ -113,7 +118,9 @@ def update(config: RunConfig) -> dict[str, object]:
     _check_new_from(config.update.new_from, store.manifest, where=store.uri)
     if challenge is not None:
         made_by = challenge.folder.rpartition("/")[0]
-        if (result := _find_result(made_by, config, store)) is not None:
+        # the alias names it, so it was promoted, also if the job ended before it wrote that down
+        result = _find_result(made_by, config, store, undecided=challenge.address)
+        if result is not None:
             logger.info("the champion has learned these events already: %s", made_by)
             return result
     config = _with_model(config, challenge)
@@ -143,14 +150,27 @@ def update(config: RunConfig) -> dict[str, object]:
     return record
 
 
-def _find_result(run_uri: str, config: RunConfig, store: PreparedStore) -> dict[str, object] | None:
-    """The result of a finished update on the same new events; None if there is none."""
+def _find_result(
+    run_uri: str, config: RunConfig, store: PreparedStore, *, undecided: str | None = None
+) -> dict[str, object] | None:
+    """The result of an earlier update on the same new events; None if there is none.
+
+    Args:
+        run_uri: Folder of the run.
+        config: The whole configuration.
+        store: The store.
+        undecided: Value of ``promoted`` where the run ended before it was written; None takes such
+            a run for unfinished.
+    """
     uri = join(run_uri, COMPARISON_FILE)
     if not exists(uri):
         return None
     record = json.loads(read_bytes(uri))
+    result: dict[str, object] = record["result"]
+    if result["promoted"] is None:
+        result["promoted"] = undecided
     is_same = record["learned"] == _learned(config, store)
-    return record["result"] if is_same and record["result"]["promoted"] is not None else None
+    return result if is_same and result["promoted"] is not None else None
 
 
 def _write_result(

@@ -1,6 +1,7 @@
 """Experts that keep up with new events, on a real cluster with a real model registry."""
 
 import csv
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.prepare import prepare
 from mmtpp.expert.expert_folder import load_expert
 from mmtpp.model.folders.description import EXPERT_FILE
-from mmtpp.storage.paths import copy_folder, exists, join
+from mmtpp.storage.parquet import read_table
+from mmtpp.storage.paths import copy_folder, exists, join, read_bytes, write_bytes
 from mmtpp.track.champion import Champion
 from mmtpp.train.launch import TrainingJob, pretrain, run_training_job
 from mmtpp.update import prequential as prequential_job
 from mmtpp.update import update as update_job
 from mmtpp.update.prequential import prequential
-from mmtpp.update.update import update
+from mmtpp.update.update import COMPARISON_FILE, update
 from tests.helpers.job_settings import STORE, make_config
 
 NEW_FROM = datetime(2024, 3, 1, tzinfo=UTC)
@@ -105,6 +107,15 @@ def test_a_better_expert_becomes_champion_and_is_rolled_back(old, new, stack):
     assert recorded.tags["mmtpp.promoted"] == f"models:/{NAME}/2"
     assert recorded.tags["mmtpp.job"] == "update"
     assert update(config) == result  # the champion itself is the result of this update
+    # the same after a death between the promotion and its record
+    record = f"{str(result['model_uri']).rpartition('/')[0]}/{COMPARISON_FILE}"
+    tree = json.loads(read_bytes(record))
+    assert tree["result"]["promoted"] == result["promoted"]
+    tree["result"]["promoted"] = None
+    write_bytes(record, json.dumps(tree).encode())
+    assert update(config) == result
+    tree["result"]["promoted"] = result["promoted"]
+    write_bytes(record, json.dumps(tree).encode())
     assert len(client.search_model_versions(f"name = '{NAME}'")) == 2
     before, after = (load_expert(str(run["model_uri"])) for run in (old[1], result))
     assert after.memory == before.memory
@@ -214,6 +225,12 @@ def test_every_period_is_forecast_before_it_is_learned(new, stack, monkeypatch):
         str(result["run_id"]), "prequential/frozen/period_joint_nll_nats_per_event"
     )
     assert first.value == min(frozen, key=lambda point: point.step).value
+    # eight weeks from Monday, 1 January are learned first; every later event is forecast once
+    with (folder / "more" / "events.csv").open() as file:
+        later = sum(row["when"] >= "2024-02-26" for row in csv.DictReader(file))
+    table = read_table(join(str(result["results_uri"]), "frozen.parquet"))
+    period, events = table["period"].to_numpy(), table["events"].to_numpy()
+    assert events[period < period.max()].sum() == later  # the last part is the past
     for name in ("prequential.md", "metrics.json", "replay.parquet"):
         assert exists(join(str(result["results_uri"]), name))
 

@@ -56,7 +56,13 @@ def test_a_cluster_that_always_fails_makes_no_progress():
     assert best_interval(300.0, 100.0) == 100.0
 
 
-@pytest.mark.parametrize("option", ["--mtbf-hours", "--interconnect-gbs", "--checkpoint-gbs"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--mtbf-hours", "--interconnect-gbs", "--checkpoint-gbs", "--restart-s"),
+        *("--gpu-gib", "--tflops", "--mfu"),
+    ],
+)
 def test_numbers_of_a_cluster_are_above_zero(option: str, capsys):
     arguments = ["plan", "--model", "3b", "--gpus", "8", "--gpu-gib", "80", option, "0"]
     with pytest.raises(SystemExit):
