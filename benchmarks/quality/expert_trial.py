@@ -22,8 +22,8 @@ from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.network_losses import Ranks
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
 from mmtpp.track.tracker import RunIdentity
+from mmtpp.train.build_expert_fit import build_expert, build_fit
 from mmtpp.train.expert_inputs import ExpertInputs
-from mmtpp.train.expert_loop import build_expert, build_fit
 from mmtpp.train.launch.expert_job import build_inputs
 
 

@@ -9,8 +9,8 @@ from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.new_events import targets_between
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.read_sequences import count_events
+from mmtpp.train.build_expert_fit import build_expert, continue_on, fit_on
 from mmtpp.train.expert_inputs import ContinuedTraining, ExpertInputs
-from mmtpp.train.expert_loop import build_expert, continue_on, fit_on
 from mmtpp.train.launch.continued_expert import continued_settings
 from mmtpp.train.launch.expert_job import network_settings
 

@@ -13,7 +13,7 @@ from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.network_losses import Ranks
 from mmtpp.expert.next_events import ScoredSequence
-from mmtpp.train import expert_loop
+from mmtpp.train import build_expert_fit
 from tests.unit.expert.conftest import SETTINGS
 
 NUM_WORDS = 9
@@ -32,7 +32,7 @@ def _sequences(num_words: int, lengths: np.ndarray) -> list[ScoredSequence]:
 def _train(monkeypatch: pytest.MonkeyPatch, lengths: np.ndarray, num_words: int) -> ExpertFit:
     """A few updates of a training that reads its sequences from a stand-in of the store."""
     monkeypatch.setattr(
-        expert_loop,
+        build_expert_fit,
         "read_sequences",
         lambda settings: _sequences(settings.texts.num_words, lengths),
     )
@@ -51,7 +51,7 @@ def _train(monkeypatch: pytest.MonkeyPatch, lengths: np.ndarray, num_words: int)
         continued=None,
         fit=replace(SETTINGS, num_networks=1, width=8, num_components=4, events_per_step=10),
     )
-    fit = expert_loop.build_fit(inputs, Ranks())
+    fit = build_expert_fit.build_fit(inputs, Ranks())
     for _ in range(5):
         fit.run_step()
     return fit
