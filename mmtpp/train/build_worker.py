@@ -26,6 +26,7 @@ from mmtpp.model.folders.companions import read_companions
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.parameters.lora import trainable_parameters
 from mmtpp.model.tokens.vocabulary import Vocabulary
+from mmtpp.runtime.start_up import StartUp
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.paths import join, write_bytes
 from mmtpp.train.checkpoints.checkpoint import (
@@ -82,6 +83,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     if ray.train.get_context().get_local_rank() == 0:  # no rank saves before the next barrier
         remove_leftovers(inputs.run.run_uri)
     start = _find_start(inputs, TrainingProgress(0, plan.fingerprint, vocabulary.hash))
+    start_up = inputs.start_up.after("load_plan")
     # the first rows are assembled while the model is built
     rows = _build_rows(training, inputs, plan, vocabulary, group, start.progress.step)
     sections = EngineSections(
@@ -95,7 +97,9 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         soft=inputs.soft,
     )
     model, engine = build_engine(sections, vocabulary, group, inputs.precision)
+    start_up = start_up.after("build_engine")
     _restore(engine, start)
+    start_up = start_up.after("restore")
     num_trained, num_parameters = trainable_parameters(model)
     if group.rank == 0:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
@@ -103,7 +107,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
             training, inputs.train_sample_settings.max_tokens, group.num_ranks, start.progress.step
         )
     step_context = _build_step_context(training, config.tasks, inputs, vocabulary, group, engine)
-    monitor = _build_monitor(config, inputs, group, model)
+    monitor = _build_monitor(config, inputs, group, model, start_up)
     return Worker(
         training=training,
         group=group,
@@ -276,14 +280,18 @@ def _build_validation(
 
 
 def _build_monitor(
-    config: RunConfig, inputs: WorkerInputs, group: RankGroup, model: EventModel
+    config: RunConfig,
+    inputs: WorkerInputs,
+    group: RankGroup,
+    model: EventModel,
+    start_up: StartUp,
 ) -> Monitor:
     peak, source = peak_flops(group.device, group.dtype)
     if group.rank == 0:
         logger.info("MFU is the fraction of %.3g TFLOP/s, %s", peak / 1e12, source)
     samples = inputs.train_sample_settings
     return Monitor(
-        telemetry=Telemetry(peak),
+        telemetry=Telemetry(peak, start_up),
         flop_counter=FlopCounter(
             model, image_px=samples.image_px, blank_frame=samples.shows_images
         ),

@@ -4,7 +4,10 @@ The driver imports this module, too. It must not import a model or DeepSpeed, wh
 import.
 """
 
+from dataclasses import replace
 from typing import Any
+
+import ray.train
 
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.worker_inputs import WorkerInputs
@@ -17,11 +20,12 @@ def train_on_worker(inputs: WorkerInputs | ExpertInputs, stop_request: Any) -> N
         inputs: What the driver sent.
         stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``.
     """
+    start_up = inputs.start_up.in_worker(resumes=ray.train.get_checkpoint() is not None)
     if isinstance(inputs, ExpertInputs):
         from mmtpp.train.expert_loop import train_expert
 
-        train_expert(inputs, stop_request)
+        train_expert(replace(inputs, start_up=start_up.after("imports")), stop_request)
     else:
         from mmtpp.train.loop import train
 
-        train(inputs, stop_request)
+        train(replace(inputs, start_up=start_up.after("imports")), stop_request)

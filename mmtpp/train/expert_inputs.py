@@ -1,11 +1,12 @@
 """What the driver of an expert's training sends to every worker."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mmtpp.config.schema import TrackingSection
 from mmtpp.expert.fit import ExpertFitSettings
 from mmtpp.expert.read_sequences import SequenceSettings
 from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.runtime.start_up import StartUp
 from mmtpp.track.tracker import RunIdentity
 
 
@@ -50,6 +51,7 @@ class ExpertInputs:
         upload_timeout_s: Seconds to retry the upload of a checkpoint.
         reports_validation: Whether Ray Train's callbacks receive validations.
         continued: The expert that is continued; None trains a new one.
+        start_up: The start-up so far.
     """
 
     run: RunIdentity
@@ -68,6 +70,7 @@ class ExpertInputs:
     upload_timeout_s: float
     reports_validation: bool
     continued: ContinuedTraining | None = None
+    start_up: StartUp = field(default_factory=StartUp.begin)
 
     @property
     def tick(self) -> float:

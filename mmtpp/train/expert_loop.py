@@ -46,7 +46,7 @@ from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.outcome import STEP, Outcome
 from mmtpp.train.ranks.interruption_poll import InterruptionPoll
 from mmtpp.train.ranks.rank_sums import sum_over_ranks
-from mmtpp.train.ranks.rank_tracker import rank_tracker
+from mmtpp.train.ranks.rank_tracker import log_start_up, rank_tracker
 from mmtpp.train.worker_inputs import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     tracker = rank_tracker(inputs.tracking, inputs.run, rank=rank)
     interruptions = InterruptionPoll(stop_request)
     progress_log = _ProgressLog(tracker, every=inputs.log_every)
+    log_start_up(inputs.start_up.after("sequences"), tracker, rank=rank, step=fit.total_steps)
     latest: dict[str, float] = {}  # of the last validation; the last report carries it
     while not fit.is_finished:
         to_report: dict[str, float] = {}

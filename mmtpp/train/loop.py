@@ -11,6 +11,7 @@ from mmtpp.runtime.logs import start_logging
 from mmtpp.train.build_worker import build_worker
 from mmtpp.train.checkpoints.checkpoint import TrainingProgress
 from mmtpp.train.outcome import Outcome
+from mmtpp.train.ranks.rank_tracker import log_start_up
 from mmtpp.train.ranks.watchdog import Stage
 from mmtpp.train.step import StepReport, train_step
 from mmtpp.train.validation import Validation
@@ -102,6 +103,9 @@ def _update(worker: Worker, step: int) -> StepReport:
     row_flops = sum(monitor.flop_counter(row).total for row in rows)
     flops = context.engine.num_gradient_passes * row_flops
     monitor.telemetry.add_step(report.num_tokens, int(report.losses.num_labels.sum()), flops)
+    if step == worker.progress.step:
+        start_up, rank = monitor.telemetry.start_up, worker.group.rank
+        log_start_up(start_up, monitor.tracker, rank=rank, step=step + 1)
     return report
 
 

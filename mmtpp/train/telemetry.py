@@ -9,16 +9,24 @@ from contextlib import contextmanager
 import psutil
 import torch
 
+from mmtpp.runtime.start_up import StartUp
+
 
 class Telemetry:
     """Accumulates measurements between two logged steps; one per worker.
 
     Args:
         peak_flops: Peak operations per second of this worker's device.
+        start_up: The start-up so far.
+
+    Attributes:
+        start_up: The start-up, which ends with the first step.
     """
 
-    def __init__(self, peak_flops: float) -> None:
+    def __init__(self, peak_flops: float, start_up: StartUp) -> None:
         self._peak_flops = peak_flops
+        self.start_up = start_up.after("build_worker")
+        self._has_step = False
         psutil.cpu_percent()  # every reading covers the time since the reading before
         self._created_at = time.monotonic()
         self._total_wait_s = self._total_saving_s = 0.0
@@ -38,6 +46,8 @@ class Telemetry:
         waited = time.monotonic() - started
         self._waited_s += waited
         self._total_wait_s += waited
+        if not self._has_step:
+            self.start_up = self.start_up.after("rows")
 
     @contextmanager
     def validating(self) -> Iterator[None]:
@@ -63,6 +73,9 @@ class Telemetry:
             labels: Number of labels on all ranks.
             flops: Operations of this worker's rows.
         """
+        if not self._has_step:
+            self.start_up = self.start_up.after("first_update")
+            self._has_step = True
         self._steps += 1
         self._tokens += tokens
         self._labels += labels

@@ -6,6 +6,7 @@ from typing import Literal
 from mmtpp.config.schema import LoraSection
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.runtime.start_up import StartUp
 from mmtpp.soft.soft_start import SoftStart
 from mmtpp.track.tracker import RunIdentity
 
@@ -35,6 +36,7 @@ class WorkerInputs:
         start_uri: Checkpoint of another run that a fresh run starts from; empty for none.
         reports_validation: Whether Ray Train's callbacks receive validations. A report waits until
             earlier checkpoints are uploaded.
+        start_up: The start-up so far.
     """
 
     config: dict[str, object]
@@ -51,6 +53,7 @@ class WorkerInputs:
     precision: str
     start_uri: str
     reports_validation: bool
+    start_up: StartUp
 
 
 def best_uri(output_uri: str, step: int) -> str:

@@ -1,6 +1,7 @@
 """The training of a temporal expert: configuration in, its folder out. Runs on the driver."""
 
 import logging
+from dataclasses import replace
 
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
@@ -58,10 +59,12 @@ def run_expert_job(job: TrainingJob) -> dict[str, object]:
         claim_run(config, job.name, store_fingerprint=fingerprint)  # refuses other settings
         logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
         return result
+    job = job.after("checks")
     patience_s = config.run.wait_for_machines_s
     start_ray_for_data(config.store.machine_labels, patience_s=patience_s)
     workers = worker_demand(config.training, _ON_CPU, config.training.num_workers)
     wait_for_machines(workers, patience_s=patience_s)
+    job = job.after("machines")
     # claimed after the wait: until then, settings may change under the same name of a run
     run = claim_run(config, job.name, store_fingerprint=fingerprint)
     inputs = build_inputs(config, store, run, reports_validation=bool(job.callbacks))
@@ -72,7 +75,7 @@ def run_expert_job(job: TrainingJob) -> dict[str, object]:
             job=job,
             manifest=store.manifest,
             hardware=_ON_CPU,
-            inputs=inputs,
+            inputs=replace(inputs, start_up=job.start_up.after("plan")),
             output_kind="model",
             description=_describe(job.name, inputs, store_uri=config.store.uri),
         )

@@ -9,6 +9,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.supervision import AllTokens, Supervision
 from mmtpp.data.from_config import training_questions
 from mmtpp.runtime.hardware import Hardware
+from mmtpp.runtime.start_up import StartUp
 from mmtpp.storage.manifest import Manifest
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.worker_inputs import OutputKind, WorkerInputs
@@ -24,12 +25,14 @@ class TrainingJob:
         callbacks: Ray Train callbacks that receive every validation; a trial of a sweep has them.
         start_uri: Folder of a checkpoint of another run on the same samples. A fresh run continues
             from there with this run's optimiser settings. Empty for none.
+        start_up: The start-up so far.
     """
 
     name: str
     config: RunConfig
     callbacks: tuple[UserCallback, ...] = ()
     start_uri: str = ""
+    start_up: StartUp = field(default_factory=StartUp.begin)
 
     @property
     def supervision(self) -> Supervision:
@@ -41,6 +44,10 @@ class TrainingJob:
     def with_value(self, key: str, value: object) -> "TrainingJob":
         """The job with another value of one setting."""
         return replace(self, config=with_values(self.config, {key: value}))
+
+    def after(self, part: str) -> "TrainingJob":
+        """The job after a part of its start-up."""
+        return replace(self, start_up=self.start_up.after(part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +75,7 @@ class PlannedTraining:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def with_mlflow_run(self, run_id: str | None) -> "PlannedTraining":
-        """The training whose workers record in an MLflow run."""
+        """The training whose workers record in an MLflow run, the last part on the driver."""
         run = replace(self.inputs.run, mlflow_run_id=run_id)
-        return replace(self, inputs=replace(self.inputs, run=run))
+        start_up = self.inputs.start_up.after("tracking")
+        return replace(self, inputs=replace(self.inputs, run=run, start_up=start_up))

@@ -91,6 +91,7 @@ def run_training_job(job: TrainingJob) -> dict[str, object]:
     )
     if (result := _load_finished_result(job, store, train_sample_settings)) is not None:
         return result
+    job = job.after("checks")
     hardware = wait_for_hardware(
         config.training,
         config.zero,
@@ -98,7 +99,9 @@ def run_training_job(job: TrainingJob) -> dict[str, object]:
         data_labels=config.store.machine_labels,
         patience_s=config.run.wait_for_machines_s,
     )
-    return train_and_record(_plan_job(job, store, train_sample_settings, hardware))
+    return train_and_record(
+        _plan_job(job.after("machines"), store, train_sample_settings, hardware)
+    )
 
 
 def _load_finished_result(
@@ -259,4 +262,5 @@ def _build_worker_inputs(
         precision=precision,
         start_uri=job.start_uri,
         reports_validation=bool(job.callbacks),
+        start_up=job.start_up.after("plan"),
     )

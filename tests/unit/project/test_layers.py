@@ -170,7 +170,7 @@ THIRD_PARTY = {
         "azure",
     },
     "track": {"mlflow", "pandas"},
-    "runtime": {"ray", "rich"},
+    "runtime": {"psutil", "ray", "rich"},
     "model": {
         "numpy",
         "torch",

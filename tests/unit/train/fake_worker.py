@@ -15,6 +15,7 @@ from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.model.batch import Batcher
 from mmtpp.model.flops import RowFlops
+from mmtpp.runtime.start_up import StartUp
 from mmtpp.track.tracker import Tracker
 from mmtpp.train.checkpoints.checkpoint import BEST_BY, CheckpointWriter, TrainingProgress
 from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
@@ -103,6 +104,7 @@ class _Telemetry(Telemetry):
 
     def __init__(self) -> None:
         self.steps = 0
+        self.start_up = StartUp(100.0, (("checks", 101.5), ("first_update", 104.0)))
 
     def add_step(self, tokens: int, labels: int, flops: float) -> None:
         del tokens, labels, flops

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmtpp.expert.network_losses import NetworkLosses
+from mmtpp.runtime.start_up import StartUp
 from mmtpp.train import expert_loop
 
 
@@ -108,6 +109,7 @@ def test_a_checkpoint_between_validations_has_no_old_validation(monkeypatch: pyt
         tracking=None,
         log_every=0,
         reports_validation=False,
+        start_up=StartUp.begin(),
         train_sequence_settings=SimpleNamespace(sample_settings=SimpleNamespace(store=store)),
     )
     expert_loop.train_expert(inputs, None)  # pyright: ignore[reportArgumentType]

@@ -62,6 +62,12 @@ def test_every_logged_step_has_its_own_values(run):
     assert result["train/loss_per_token"] == 8
 
 
+def test_the_start_up_is_logged_once_after_the_first_step(run):
+    logged = [(step, metrics) for step, metrics in run.logged if "start_up/total_s" in metrics]
+    expected = {"start_up/checks_s": 1.5, "start_up/first_update_s": 2.5, "start_up/total_s": 4.0}
+    assert logged == [(1, expected)]
+
+
 def test_positions_only_grow(run):
     """The watchdog calls the rank with the smallest position the one that hangs."""
     assert run.positions == sorted(run.positions)

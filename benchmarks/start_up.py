@@ -1,0 +1,231 @@
+"""Seconds from the command of a training to its first update, by part, and after a SIGKILL.
+
+    python -m benchmarks.start_up        make bench-start-up; a quarter of an hour
+
+Each round starts a cluster on this machine and runs the same small training several times: first on
+the cluster that has just started, then again, then through ``ray job submit``, then with one
+worker, then with a worker that is killed. A training reports the parts of its start-up itself
+(``mmtpp/runtime/start_up.py``); the part before its job begins, interpreter and imports, is the
+rest of the time since the command. Prints a table and writes it to ``start_up.md`` next to this
+file.
+"""
+
+import os
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
+
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from mlflow.tracking import MlflowClient
+
+from benchmarks.measure import finish, machine
+from benchmarks.peers.measured_process import Meter, num_cores
+from benchmarks.stack import own_stack
+from benchmarks.watch import WorkerWatch
+from cluster.services import Stack
+from mmtpp.data.prepare import prepare
+from mmtpp.storage.paths import write_bytes
+from mmtpp.sweep.best_config import as_toml
+from tests.helpers.job_settings import RUNS, SOURCE, make_config
+from tests.helpers.published_events import publish_events
+
+ROUNDS = 3
+JOB = "jobs/pretrain.py"
+CHANGES = {"training.checkpoint_every": 20, "training.max_failures": 2}
+RESULT = Path(__file__).with_name("start_up.md")
+PREFIX = "start_up/"
+KILL = "killed"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way to start the training.
+
+    Attributes:
+        title: Title of its column.
+        num_workers: Number of workers.
+        is_submitted: Whether ``ray job submit`` starts it.
+        num_steps: Number of updates.
+    """
+
+    title: str
+    num_workers: int = 2
+    is_submitted: bool = False
+    num_steps: int = 4
+
+
+CASES = {
+    "cold": Case("two workers, cluster just started"),
+    "warm": Case("two workers"),
+    "submitted": Case("two workers, `ray job submit`", is_submitted=True),
+    "one": Case("one worker", num_workers=1),
+    KILL: Case("two workers, one killed", num_steps=60),
+}
+
+
+def train(case: Case, run: str, settings: Path, stack: Stack) -> dict[str, float]:
+    """Seconds of the parts of a training's start-up, and the CPU seconds of the whole training.
+
+    Args:
+        case: How to start it.
+        run: Name of the run.
+        settings: File of the settings.
+        stack: Cluster that runs it.
+    """
+    command = [sys.executable, JOB, "--config", str(settings)]
+    command += ["--set", f"run.name={run}", "--set", f"training.num_workers={case.num_workers}"]
+    command += ["--set", f"training.num_steps={case.num_steps}"]
+    if case.is_submitted:
+        ray = str(Path(sys.executable).with_name("ray"))
+        command = [ray, "job", "submit", "--working-dir", ".", "--", "python", *command[1:]]
+    head = int((stack.home / "ray.pid").read_text().split()[0])
+    meter, started = Meter((head,)), time.time()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(
+            f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+    cpu_s, seconds = meter.cpu_s, time.time() - started
+    client = MlflowClient(stack.mlflow_uri)
+    run_id = find_run(client, run)
+    metrics = client.get_run(run_id).data.metrics
+    parts = {
+        name.removeprefix(PREFIX).removesuffix("_s"): client.get_metric_history(run_id, name)[0]
+        for name in metrics
+        if name.startswith(PREFIX)
+    }
+    total = parts.pop("total")
+    values = {name: point.value for name, point in parts.items()}
+    first_update = total.timestamp / 1000 - started
+    return {
+        "to the first update": first_update,
+        "before the job": first_update - total.value,
+        **values,
+        "whole command": seconds,
+        "CPU seconds": cpu_s,
+    }
+
+
+def find_run(client: MlflowClient, run: str) -> str:
+    """Id of the only MLflow run with a name."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    (found,) = client.search_runs(experiments, f"attributes.run_name = '{run}'")
+    return found.info.run_id
+
+
+def killed(run: str, settings: Path, stack: Stack) -> dict[str, float]:
+    """Seconds from SIGKILL of a worker to the next update, and the parts of the worker's start.
+
+    Args:
+        run: Name of the run.
+        settings: File of the settings.
+        stack: Cluster that runs it.
+    """
+    write_bytes(f"{RUNS}/{run}/.exists", b"")
+    watch = WorkerWatch(f"{RUNS}/{run}", checkpoints=1)
+    watch.start()
+    try:
+        train(CASES[KILL], run, settings, stack)
+    finally:
+        watch.end()
+    assert watch.killed_at is not None, "no worker was killed"
+    client = MlflowClient(stack.mlflow_uri)
+    run_id = find_run(client, run)
+    history = client.get_metric_history(run_id, "train/loss_per_token")
+    times = sorted(point.timestamp / 1000 for point in history)
+    # the last update before the kill may be logged after it; the longest pause is the restart
+    _, resumed = max(pairwise(times), key=lambda pair: pair[1] - pair[0])
+    names = [name for name in client.get_run(run_id).data.metrics if name.startswith(PREFIX)]
+    histories = {name: client.get_metric_history(run_id, name) for name in names}
+    parts = {
+        name.removeprefix(PREFIX).removesuffix("_s"): points[-1].value
+        for name, points in histories.items()
+        if points[-1].step > 1
+    }
+    total = parts.pop("total")
+    restart = resumed - watch.killed_at
+    return {"to the next update": restart, "until the new process": restart - total, **parts}
+
+
+def measure() -> dict[str, list[dict[str, float]]]:
+    """Seconds of every case in every round."""
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in CASES}
+    home = Path(tempfile.mkdtemp())
+    try:
+        settings = home / "settings.toml"
+        for number in range(ROUNDS + 1):
+            with own_stack(home) as stack:
+                config = make_config(**CHANGES)  # with the addresses of this stack
+                settings.write_text(as_toml(config, JOB))
+                if number == 0:  # the store is prepared on a cluster of its own
+                    publish_events(SOURCE)
+                    prepare(config)
+                    continue
+                for name, case in CASES.items():
+                    run = f"{name}-{number}"
+                    if name == KILL:
+                        result = killed(run, settings, stack)
+                    else:
+                        result = train(case, run, settings, stack)
+                    print(
+                        run, {part: round(value, 2) for part, value in result.items()}, flush=True
+                    )
+                    results[name].append(result)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    return results
+
+
+def as_table(results: Mapping[str, list[dict[str, float]]]) -> list[str]:
+    """Lines of a Markdown table with a row of each part and a column of each case."""
+    rows = list(dict.fromkeys(part for rounds in results.values() for part in rounds[0]))
+    lines = ["| | " + " | ".join(CASES[name].title for name in results) + " |"]
+    lines += ["|---" * (1 + len(results)) + "|"]
+    for row in rows:
+        cells = [
+            _spread([round_[row] for round_ in rounds if row in round_])
+            for rounds in results.values()
+        ]
+        lines.append(f"| {row.replace('_', ' ')} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    return f"{statistics.median(values):.1f} [{min(values):.1f}-{max(values):.1f}]"
+
+
+def main() -> int:
+    """Measure, print and write the results."""
+    results = measure()
+    starts = {name: rounds for name, rounds in results.items() if name != KILL}
+    described = machine("ray", "torch", "deepspeed", used=f"{num_cores()} used")
+    lines = [
+        "# Start-up",
+        "",
+        f"`make bench-start-up`; {described}; "
+        f"median [range] of {ROUNDS} rounds, in seconds. The tiny model on 24 short sequences with "
+        "images.",
+        "",
+        *as_table(starts),
+        "",
+        "## After SIGKILL of a worker",
+        "",
+        *as_table({KILL: results[KILL]}),
+        "",
+    ]
+    return finish("\n".join(lines), RESULT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
