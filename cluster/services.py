@@ -213,7 +213,6 @@ def _spawn(
         # DeepSpeed compiles its CPU collectives once into this folder
         "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR")
         or str(stack.home / "torch_extensions"),
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
         # a stopped job saves a checkpoint first
         "RAY_JOB_STOP_WAIT_TIME_S": "120",
         "AUTOSCALER_METRIC_PORT": str(stack.ports["autoscaler_metrics"]),

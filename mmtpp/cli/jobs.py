@@ -13,6 +13,7 @@ from mmtpp.cli.run_job import run_job
 from mmtpp.config.job_checks import check_finetune, check_predict, check_prepare, check_training
 from mmtpp.config.schema import RunConfig
 from mmtpp.config.stream_checks import check_stream
+from mmtpp.runtime.fast_imports import fast_imports
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,9 @@ def run_named_job(
 
     def run(config: RunConfig) -> Mapping[str, object]:
         require_extras(job.extras, command=name)
-        return getattr(import_module(job.module), job.function)(config)
+        with fast_imports():
+            module = import_module(job.module)
+        return getattr(module, job.function)(config)
 
     return run_job(
         example or job.description,

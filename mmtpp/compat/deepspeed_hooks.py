@@ -5,11 +5,29 @@ installed.
 """
 
 import itertools
+import sys
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+
+
+def import_without_mlflow() -> None:
+    """Import DeepSpeed as if MLflow were not installed, which saves a second.
+
+    Only ``deepspeed.autotuning.autotuner``, which nothing here runs, uses MLflow. Checked on
+    DeepSpeed 0.19.8.
+    """
+    hidden: dict[str, Any] = sys.modules  # None makes an import fail
+    is_loaded = "mlflow" in hidden
+    if not is_loaded:
+        hidden["mlflow"] = None
+    try:
+        import deepspeed  # noqa: F401
+    finally:
+        if not is_loaded:
+            del hidden["mlflow"]
 
 
 class FragmentAddress(Protocol):

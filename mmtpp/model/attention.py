@@ -22,6 +22,8 @@ from transformers.masking_utils import sdpa_mask
 from mmtpp.model.grouped_attention import SegmentGroups, attend_in_groups
 
 NAME = "mmtpp_packed"
+# transformers builds no mask of its own: it passes a mask of four axes on unchanged
+NO_MASK = torch.empty(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

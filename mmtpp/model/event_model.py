@@ -13,8 +13,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
-from mmtpp.model.attention import use_packed_attention
-from mmtpp.model.backbones.family import NO_MASK, Cells
+from mmtpp.model.attention import NO_MASK, use_packed_attention
+from mmtpp.model.backbones.family import Cells
 from mmtpp.model.backbones.qwen2_5_vl import TINY_LAYERS, TINY_WIDTH
 from mmtpp.model.backbones.registry import family_of
 from mmtpp.model.base_folder import build_tiny, load_base, save_base

@@ -17,7 +17,7 @@ from mmtpp.compat.torch_hooks import storage_id
 from mmtpp.compat.transformers_hooks import set_attention
 from mmtpp.config.schema import OptimizerPrecisionSection, OptimizerSection
 from mmtpp.experiments.variance_reduction import num_gradient_passes
-from mmtpp.model.backbones.family import NO_MASK
+from mmtpp.model.attention import NO_MASK
 from mmtpp.model.backbones.registry import family_named
 from mmtpp.model.full_size import planned_config
 from mmtpp.model.parameters.lora import attach_lora

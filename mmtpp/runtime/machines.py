@@ -130,6 +130,11 @@ def has_autoscaler() -> bool:
     return _has_reported(_read_status())
 
 
+def is_single_machine() -> bool:
+    """Whether the cluster is one machine, and no autoscaler may add others."""
+    return len(machines({})) == 1 and not has_autoscaler()
+
+
 def _has_machines(demand: ResourceDemand) -> bool:
     return num_fitting(machines(demand.labels), demand.resources) >= demand.count
 

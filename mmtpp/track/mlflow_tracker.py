@@ -1,4 +1,7 @@
-"""Tracker of a run in MLflow. A thread sends its calls, so no call waits for the server."""
+"""Tracker of a run in MLflow. A thread sends its calls, so no call waits for the server.
+
+MLflow takes a second to import. The thread imports it, so no caller waits for that, either.
+"""
 
 import json
 import logging
@@ -9,25 +12,26 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
-
-# an unreachable server must not block callers for several minutes, which is MLflow's default
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-# no usage statistics are sent to the authors of MLflow, unless the user enables them
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
+from typing import TYPE_CHECKING, Any, Self
 
 from mmtpp.config.schema import TrackingSection
 from mmtpp.core.errors import StoppedError, StorageError, first_line
 from mmtpp.storage.paths import copy_folder, join, write_bytes
 from mmtpp.track.tracker import RunIdentity, TrackedData
 
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
 logger = logging.getLogger(__name__)
+
+# MLflow reads its variables when it is imported. An unreachable server must not block callers for
+# several minutes, its default.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+# no usage statistics are sent to the authors of MLflow, unless the user enables them
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 RUN_KEY_TAG = "mmtpp.run"  # one MLflow run per value, also after restarts
 PARENT_TAG = "mlflow.parentRunId"
@@ -51,7 +55,12 @@ REFUSALS = (
     "RESOURCE_DOES_NOT_EXIST",
 )
 
-_Call = Callable[[MlflowClient, str], object]
+_Call = Callable[["MlflowClient", str], object]
+
+
+def import_early() -> None:
+    """Begin to import MLflow in a thread, while the job does other work."""
+    threading.Thread(target=import_module, args=("mlflow.tracking",), daemon=True).start()
 
 
 def ping(uri: str) -> None:
@@ -60,6 +69,9 @@ def ping(uri: str) -> None:
     Raises:
         StorageError: The server does not answer or refuses the request.
     """
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
     try:
         MlflowClient(uri).search_experiments(max_results=1)
     except MlflowException as error:
@@ -145,9 +157,12 @@ class MlflowTracker:
         return self._run_id
 
     def log_params(self, values: Mapping[str, object]) -> None:
-        entries = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in values.items()]
+        recorded = dict(values)
 
-        def call(client: MlflowClient, run_id: str) -> None:
+        def call(client: "MlflowClient", run_id: str) -> None:
+            from mlflow.entities import Param, RunTag
+
+            entries = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in recorded.items()]
             known = client.get_run(run_id).data.params
             new = [entry for entry in entries if entry.key not in known]
             for start in range(0, len(new), MAX_BATCH):
@@ -160,22 +175,29 @@ class MlflowTracker:
             if tags:
                 client.log_batch(run_id, tags=tags)
 
-        self._put("params", dict(values), call)
+        self._put("params", recorded, call)
 
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
-        now = int(time.time() * 1000)
-        entries = [Metric(key, float(value), now, step) for key, value in values.items()]
-        self._put(
-            "metrics",
-            {"step": step, **values},
-            lambda client, run_id: client.log_batch(run_id, metrics=entries),
-        )
+        now, recorded = int(time.time() * 1000), dict(values)
+
+        def call(client: "MlflowClient", run_id: str) -> None:
+            from mlflow.entities import Metric
+
+            entries = [Metric(key, float(value), now, step) for key, value in recorded.items()]
+            client.log_batch(run_id, metrics=entries)
+
+        self._put("metrics", {"step": step, **recorded}, call)
 
     def set_tags(self, values: Mapping[str, str]) -> None:
-        entries = [RunTag(key, value) for key, value in values.items()]
-        self._put(
-            "tags", dict(values), lambda client, run_id: client.log_batch(run_id, tags=entries)
-        )
+        recorded = dict(values)
+
+        def call(client: "MlflowClient", run_id: str) -> None:
+            from mlflow.entities import RunTag
+
+            tags = [RunTag(key, value) for key, value in recorded.items()]
+            client.log_batch(run_id, tags=tags)
+
+        self._put("tags", recorded, call)
 
     def log_text(self, name: str, content: str) -> None:
         self._put(
@@ -183,7 +205,7 @@ class MlflowTracker:
         )
 
     def log_folder(self, uri: str, name: str) -> None:
-        def call(client: MlflowClient, run_id: str) -> None:
+        def call(client: "MlflowClient", run_id: str) -> None:
             with tempfile.TemporaryDirectory() as local:
                 copy_folder(uri, local)
                 client.log_artifacts(run_id, local, name or None)
@@ -193,7 +215,7 @@ class MlflowTracker:
     def set_description(self, text: str) -> None:
         """Set the description of the run in Markdown, with a link to its parent run."""
 
-        def call(client: MlflowClient, run_id: str) -> None:
+        def call(client: "MlflowClient", run_id: str) -> None:
             run = client.get_run(run_id)
             parent = run.data.tags.get(PARENT_TAG)
             page = f"#/experiments/{run.info.experiment_id}/runs/{parent}"
@@ -205,7 +227,9 @@ class MlflowTracker:
     def log_dataset(self, data: TrackedData) -> None:
         """Record the data that the run read."""
 
-        def call(client: MlflowClient, run_id: str) -> None:
+        def call(client: "MlflowClient", run_id: str) -> None:
+            from mlflow.entities import Dataset, DatasetInput, InputTag
+
             dataset = Dataset(
                 name=data.name,
                 digest=data.digest[:DIGEST_LENGTH],
@@ -230,7 +254,7 @@ class MlflowTracker:
             register_as: Name in MLflow's model registry; empty to not register the model.
         """
 
-        def call(client: MlflowClient, run_id: str) -> None:
+        def call(client: "MlflowClient", run_id: str) -> None:
             # imported here: it takes a second, and runs without a fine-tuned model do not need it
             from mmtpp.track.logged_model import save_forecaster
 
@@ -254,7 +278,7 @@ class MlflowTracker:
             run_name: Name of the child runs to close; empty for all child runs.
         """
 
-        def call(client: MlflowClient, run_id: str) -> None:
+        def call(client: "MlflowClient", run_id: str) -> None:
             experiment_id = client.get_run(run_id).info.experiment_id
             query = f"tags.`{PARENT_TAG}` = '{run_id}' and attributes.status = 'RUNNING'"
             if run_name:
@@ -311,6 +335,9 @@ class MlflowTracker:
         self._calls.put(({"call": name, "time": time.time(), **record}, call))
 
     def _send_all(self) -> None:
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
         client: MlflowClient | None = None
         while (item := self._calls.get()) is not None:
             record, call = item
@@ -345,7 +372,7 @@ class MlflowTracker:
             else:
                 self._unsent.append(record)
 
-    def _find_or_create(self, client: MlflowClient) -> str:
+    def _find_or_create(self, client: "MlflowClient") -> str:
         experiment = client.get_experiment_by_name(self._experiment)
         if experiment:
             experiment_id = experiment.experiment_id

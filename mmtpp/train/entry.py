@@ -1,7 +1,7 @@
 """The function that Ray Train runs on every worker.
 
-The driver imports this module, too. It must not import a model or DeepSpeed, which take seconds to
-import.
+The driver imports this module, too. It must not import torch, a model or DeepSpeed, which take
+seconds to import.
 """
 
 from dataclasses import replace
@@ -9,6 +9,7 @@ from typing import Any
 
 import ray.train
 
+from mmtpp.runtime.fast_imports import fast_imports
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.worker_inputs import WorkerInputs
 
@@ -22,10 +23,15 @@ def train_on_worker(inputs: WorkerInputs | ExpertInputs, stop_request: Any) -> N
     """
     start_up = inputs.start_up.in_worker(resumes=ray.train.get_checkpoint() is not None)
     if isinstance(inputs, ExpertInputs):
-        from mmtpp.train.expert_loop import train_expert
+        with fast_imports():
+            from mmtpp.train.expert_loop import train_expert
 
         train_expert(replace(inputs, start_up=start_up.after("imports")), stop_request)
     else:
-        from mmtpp.train.loop import train
+        with fast_imports():
+            from mmtpp.compat.deepspeed_hooks import import_without_mlflow
+
+            import_without_mlflow()
+            from mmtpp.train.loop import train
 
         train(replace(inputs, start_up=start_up.after("imports")), stop_request)

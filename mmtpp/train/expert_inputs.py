@@ -1,13 +1,16 @@
 """What the driver of an expert's training sends to every worker."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mmtpp.config.schema import TrackingSection
-from mmtpp.expert.fit import ExpertFitSettings
-from mmtpp.expert.read_sequences import SequenceSettings
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.runtime.start_up import StartUp
 from mmtpp.track.tracker import RunIdentity
+
+if TYPE_CHECKING:  # both import torch, which other trainings' drivers do not need
+    from mmtpp.expert.fit import ExpertFitSettings
+    from mmtpp.expert.read_sequences import SequenceSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +59,9 @@ class ExpertInputs:
 
     run: RunIdentity
     tracking: TrackingSection
-    fit: ExpertFitSettings
-    train_sequence_settings: SequenceSettings
-    validation_sequence_settings: SequenceSettings | None
+    fit: "ExpertFitSettings"
+    train_sequence_settings: "SequenceSettings"
+    validation_sequence_settings: "SequenceSettings | None"
     data_fingerprint: str
     calendar: bool
     time_zone: str

@@ -1,14 +1,16 @@
 """What the driver of a training sends to every worker."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mmtpp.config.schema import LoraSection
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.runtime.start_up import StartUp
-from mmtpp.soft.soft_start import SoftStart
 from mmtpp.track.tracker import RunIdentity
+
+if TYPE_CHECKING:
+    from mmtpp.soft.soft_start import SoftStart  # imports torch, which drivers do not need
 
 PROGRESS_FILE = "progress.json"  # in the folder of a checkpoint
 
@@ -49,7 +51,7 @@ class WorkerInputs:
     type_codes: list[int]
     output_uri: str
     trained_tasks: TrainedTasks | None
-    soft: SoftStart | None
+    soft: "SoftStart | None"
     precision: str
     start_uri: str
     reports_validation: bool

@@ -4,20 +4,21 @@ The defaults are those of a language model without images as transformers writes
 ``model.model``, the head in ``model.lm_head``, plain rotary positions. Most text families need no
 more than their name and their class.
 
+Drivers import the families, so torch is imported only for the types.
+
 Axes: B sequences, T tokens, F frames, C cells of a frame, D width.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmtpp.core.errors import ModelError
 from mmtpp.model.processor import ImageFormat
 
-# transformers builds no mask of its own: it passes a mask of four axes on unchanged
-NO_MASK = torch.empty(0, 0, 0, 0)
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
 _PROJECTIONS = r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 
 
@@ -31,8 +32,8 @@ class Cells:
             first layers, one tensor a layer; empty for most families.
     """
 
-    first: torch.Tensor
-    deeper: tuple[torch.Tensor, ...] = ()
+    first: "torch.Tensor"
+    deeper: "tuple[torch.Tensor, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class TowerParts:
         width: Width of the attention.
     """
 
-    per_patch: tuple[nn.Module, ...]
-    per_cell: tuple[nn.Module, ...]
+    per_patch: "tuple[nn.Module, ...]"
+    per_cell: "tuple[nn.Module, ...]"
     patches: int
     cells: int
     pairs: int
@@ -91,7 +92,7 @@ class Family:
         """The embedding, the layers and the last norm: a model whose output are hidden states."""
         return model.model
 
-    def vision_tower(self, model: Any) -> nn.Module | None:
+    def vision_tower(self, model: Any) -> "nn.Module | None":
         """The vision tower; None without one."""
         del model
 
@@ -99,7 +100,7 @@ class Family:
         """The configuration of the language model."""
         return config.get_text_config()
 
-    def position_ids(self, positions_3BT: torch.Tensor) -> torch.Tensor:
+    def position_ids(self, positions_3BT: "torch.Tensor") -> "torch.Tensor":
         """Positions as the language model takes them.
 
         Args:
@@ -107,7 +108,7 @@ class Family:
         """
         return positions_3BT[0]
 
-    def see(self, model: Any, pixel_values: torch.Tensor, grid: torch.Tensor) -> Cells:
+    def see(self, model: Any, pixel_values: "torch.Tensor", grid: "torch.Tensor") -> Cells:
         """Run the vision tower.
 
         Args:
@@ -122,7 +123,7 @@ class Family:
         raise images_refused(self.title, where="a row with images")
 
     def deeper_inputs(
-        self, deeper: tuple[torch.Tensor, ...], image_mask: torch.Tensor
+        self, deeper: "tuple[torch.Tensor, ...]", image_mask: "torch.Tensor"
     ) -> dict[str, Any]:
         """Arguments of the language model for vectors that are added after its first layers.
 

@@ -1,13 +1,14 @@
 """Qwen3-VL: patches of 16 pixels, and image features that are added after the first layers."""
 
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from mmtpp.model.backbones.family import TowerParts
 from mmtpp.model.backbones.vision_family import VisionFamily
 from mmtpp.model.processor import ImageFormat
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,7 @@ class Qwen3VL(VisionFamily):
     """Qwen3-VL, whose tower gives features of several depths."""
 
     def deeper_inputs(
-        self, deeper: tuple[torch.Tensor, ...], image_mask: torch.Tensor
+        self, deeper: "tuple[torch.Tensor, ...]", image_mask: "torch.Tensor"
     ) -> dict[str, Any]:
         return {"visual_pos_masks": image_mask, "deepstack_visual_embeds": list(deeper)}
 

@@ -4,12 +4,13 @@ Axes: see ``family``.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmtpp.model.backbones.family import Cells, Family
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,13 +22,13 @@ class VisionFamily(Family):
     def language_model(self, model: Any) -> Any:
         return model.model.language_model
 
-    def vision_tower(self, model: Any) -> nn.Module | None:
+    def vision_tower(self, model: Any) -> "nn.Module | None":
         return model.model.visual
 
-    def position_ids(self, positions_3BT: torch.Tensor) -> torch.Tensor:
+    def position_ids(self, positions_3BT: "torch.Tensor") -> "torch.Tensor":
         return positions_3BT
 
-    def see(self, model: Any, pixel_values: torch.Tensor, grid: torch.Tensor) -> Cells:
+    def see(self, model: Any, pixel_values: "torch.Tensor", grid: "torch.Tensor") -> Cells:
         output = model.model.visual(pixel_values, grid_thw=grid)
         deeper = getattr(output, "deepstack_features", None) or ()
         first, *rest = (

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +20,14 @@ from ray.train import (
     TrainingFailedError,
     WorkerGroupError,
 )
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from mmtpp.compat.torch_backend import TorchGroupConfig
 from mmtpp.config.schema import TrainingSection
 from mmtpp.core.errors import ClusterError, MmtppError, StoppedError
 from mmtpp.runtime.hardware import Hardware, worker_resources
 from mmtpp.runtime.interruptions import stops_on_sigterm
+from mmtpp.runtime.machines import is_single_machine
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.hub import is_hub
 from mmtpp.track.mlflow_tracker import MlflowTracker
@@ -36,8 +38,13 @@ from mmtpp.train.outcome import Outcome
 logger = logging.getLogger(__name__)
 
 # Ray Train's variables, which it reads when a trainer starts
+HEALTH_CHECK_INTERVAL = "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"
 HEALTH_CHECK_TIMEOUT = "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"
 GROUP_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+PREEMPTION_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+# Ray polls the workers every 2 s. Reports, failures and the end of a training wait for a poll, and
+# few workers are polled in milliseconds.
+POLL_S, LONGEST_POLL_S, POLL_S_PER_WORKER = 0.2, 2.0, 1 / 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,10 @@ def train_on_workers(planned: PlannedTraining, tracker: MlflowTracker) -> Finish
     training, run_uri = planned.job.config.training, planned.inputs.run.run_uri
     patience_s = planned.job.config.run.wait_for_machines_s
     try:
-        with _ray_train_timeouts(training, patience_s), stops_on_sigterm() as stop_request:
+        variables = _ray_train_variables(
+            training, patience_s, watches_machines=not is_single_machine()
+        )
+        with _added_to_environment(variables), stops_on_sigterm() as stop_request:
             report = _fit(lambda: _build_trainer(planned, stop_request), training, run_uri)
     except TrainingFailedError as error:
         tracker.log_text("error.txt", str(error))
@@ -86,7 +96,7 @@ def train_on_workers(planned: PlannedTraining, tracker: MlflowTracker) -> Finish
 
 
 def _fit(
-    build_trainer: Callable[[], TorchTrainer], training: TrainingSection, run_uri: str
+    build_trainer: Callable[[], DataParallelTrainer], training: TrainingSection, run_uri: str
 ) -> dict[str, Any]:
     """Last report of the workers; a controller whose process died is started again.
 
@@ -118,14 +128,14 @@ def _fit(
             )
 
 
-def _build_trainer(planned: PlannedTraining, stop_request: Any) -> TorchTrainer:
+def _build_trainer(planned: PlannedTraining, stop_request: Any) -> DataParallelTrainer:
     config, hardware = planned.job.config, planned.hardware
     filesystem, storage_path = filesystem_of(config.run.storage_uri)
     if isinstance(filesystem, pafs.LocalFileSystem):
         Path(storage_path).mkdir(parents=True, exist_ok=True)
     training = config.training
     num_workers = training.num_workers
-    return TorchTrainer(
+    return DataParallelTrainer(
         partial(train_on_worker, planned.inputs, stop_request),
         scaling_config=ScalingConfig(
             num_workers=(training.min_workers, num_workers)
@@ -135,7 +145,7 @@ def _build_trainer(planned: PlannedTraining, stop_request: Any) -> TorchTrainer:
             resources_per_worker=worker_resources(training, hardware),
             label_selector=training.machine_labels or None,
         ),
-        torch_config=TorchConfig(
+        backend_config=TorchGroupConfig(
             backend="nccl" if hardware.on_gpu else "gloo", timeout_s=int(training.hang_timeout_s)
         ),
         run_config=ray.train.RunConfig(
@@ -161,17 +171,32 @@ def _worker_environment(model_path: str, hardware: Hardware) -> dict[str, str]:
     return environment
 
 
-@contextmanager
-def _ray_train_timeouts(training: TrainingSection, patience_s: float) -> Iterator[None]:
-    """Set Ray Train's timeouts in the environment; variables that the user has set stay."""
-    # Time for new machines in place of lost ones. A run that may continue with fewer workers does
-    # so after one minute, Ray's default.
+def _ray_train_variables(
+    training: TrainingSection, patience_s: float, *, watches_machines: bool
+) -> dict[str, str]:
+    """Ray Train's variables for a training.
+
+    Args:
+        training: Number of workers, and timeouts.
+        patience_s: Time for new machines in place of lost ones, in seconds.
+        watches_machines: Whether a machine of the workers may be taken away. Ray starts a process
+            that asks for notices; the only machine of a cluster has the driver, too.
+    """
+    # a run that may continue with fewer workers does so after one minute, Ray's default
     group_start_s = 60.0 if training.min_workers else max(patience_s, 60.0)
-    timeouts_s = {
-        HEALTH_CHECK_TIMEOUT: training.hang_timeout_s,  # a worker that does not answer at all
-        GROUP_START_TIMEOUT: group_start_s,
+    poll_s = min(LONGEST_POLL_S, max(POLL_S, training.num_workers * POLL_S_PER_WORKER))
+    return {
+        HEALTH_CHECK_INTERVAL: f"{poll_s:g}",
+        HEALTH_CHECK_TIMEOUT: f"{training.hang_timeout_s:g}",  # a worker that does not answer
+        GROUP_START_TIMEOUT: f"{group_start_s:g}",
+        PREEMPTION_WATCHER: str(int(watches_machines)),
     }
-    added = {name: f"{value:g}" for name, value in timeouts_s.items() if name not in os.environ}
+
+
+@contextmanager
+def _added_to_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables in the environment; those that the user has set stay."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
     try:
         yield

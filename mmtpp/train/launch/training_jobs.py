@@ -18,8 +18,8 @@ from mmtpp.runtime.hardware import Hardware
 from mmtpp.storage.hub import pin_revision
 from mmtpp.storage.model_folder import source_tags
 from mmtpp.storage.paths import join
+from mmtpp.track.mlflow_tracker import import_early
 from mmtpp.track.tracker import RunIdentity
-from mmtpp.train.launch.expert_job import run_expert_job
 from mmtpp.train.launch.plan_run import (
     PLAN_FILE,
     VALIDATION_PLAN_FILE,
@@ -32,7 +32,6 @@ from mmtpp.train.launch.recorded_training import train_and_record
 from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run, identify_run
 from mmtpp.train.launch.run_result import RESULT_FILE, load_result
-from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks
 from mmtpp.train.launch.training_checks import check_locations, load_training_store
 from mmtpp.train.launch.training_hardware import wait_for_hardware
 from mmtpp.train.worker_inputs import WorkerInputs, output_kind
@@ -78,7 +77,10 @@ def run_training_job(job: TrainingJob) -> dict[str, object]:
     """
     check = check_finetune if job.name == "finetune" else check_training
     check(job.config)
+    import_early()
     if job.config.model_kind == ModelKind.EXPERT:
+        from mmtpp.train.launch.expert_job import run_expert_job  # imports torch
+
         return run_expert_job(job)
     job = job.with_value("model.path", pin_revision(job.config.model.path))
     config = job.config
@@ -239,6 +241,8 @@ def _build_worker_inputs(
         trained_tasks = build_trained_tasks(config.tasks, manifest, intervals)
     soft = None
     if config.model_kind == ModelKind.SOFT:
+        from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks  # import torch
+
         # both read all training events
         soft = build_soft_start(config.expert, config.model, manifest, train_sample_settings)
         trained_tasks = soft_tasks(manifest, train_sample_settings)

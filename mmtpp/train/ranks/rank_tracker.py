@@ -19,7 +19,7 @@ def rank_tracker(tracking: TrackingSection, run: RunIdentity, *, rank: int) -> T
     """
     if rank:
         return NullTracker()
-    from mmtpp.track.mlflow_tracker import MlflowTracker  # takes seconds
+    from mmtpp.track.mlflow_tracker import MlflowTracker
 
     return MlflowTracker.from_run(tracking, run)
 

@@ -92,3 +92,16 @@ def test_every_hook_works_on_real_engines():
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_deepspeed_is_imported_without_mlflow():
+    code = (
+        "import sys; from mmtpp.compat.deepspeed_hooks import import_without_mlflow; "
+        "import_without_mlflow(); "
+        "print('deepspeed' in sys.modules, [n for n in sys.modules if n.startswith('mlflow')]); "
+        "import mlflow; import_without_mlflow(); print(sys.modules['mlflow'] is mlflow)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert process.stdout.split() == ["True", "[]", "True"]

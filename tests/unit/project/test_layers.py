@@ -452,7 +452,10 @@ def test_entry_points_hold_no_logic(path: Path):
         ),
         ("mmtpp.data.prepare", "torch deepspeed transformers mlflow"),
         # the modules that drivers and Ray Train's controller import
-        ("mmtpp.train.launch, mmtpp.train.entry", "deepspeed transformers peft matplotlib"),
+        (
+            "mmtpp.train.launch, mmtpp.train.entry",
+            "torch mlflow deepspeed transformers peft matplotlib",
+        ),
         # an expert trains in seconds, so its workers must start fast
         ("mmtpp.train.expert_loop", "deepspeed transformers peft matplotlib mlflow"),
         ("mmtpp.sweep.trial", "deepspeed transformers peft matplotlib"),

@@ -106,7 +106,7 @@ def test_the_walkthrough_names_functions_and_classes_that_exist():
     functions = {name for name in names if re.fullmatch(r"_?[a-z]+(_[a-z]+)+", name)}
     classes = {name for name in names if re.fullmatch(r"([A-Z][a-z]+){2,}", name)}
     assert len(functions) > 15
-    assert functions | classes <= defined | {"TorchTrainer"}
+    assert functions | classes <= defined | {"DataParallelTrainer"}
 
 
 def test_the_readme_is_short():

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
+from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
 from mmtpp.config.schema import TrainingSection
 from mmtpp.core.errors import ClusterError, DataError
@@ -14,7 +15,9 @@ from mmtpp.runtime.hardware import Hardware
 from mmtpp.train.launch import ray_training
 from mmtpp.train.launch.ray_training import (
     GROUP_START_TIMEOUT,
+    HEALTH_CHECK_INTERVAL,
     HEALTH_CHECK_TIMEOUT,
+    PREEMPTION_WATCHER,
 )
 
 TRAINING = TrainingSection(max_failures=2)
@@ -86,11 +89,35 @@ def test_workers_ask_the_hub_only_for_a_model_of_the_hub(
     assert environment == {"TOKENIZERS_PARALLELISM": "false", **expected}
 
 
-def test_timeouts_of_the_user_stay(monkeypatch: pytest.MonkeyPatch):
+def test_variables_of_the_user_stay(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(HEALTH_CHECK_TIMEOUT, "5")
     monkeypatch.delenv(GROUP_START_TIMEOUT, raising=False)
-    with ray_training._ray_train_timeouts(TrainingSection(), 90.0):
+    variables = ray_training._ray_train_variables(TrainingSection(), 90.0, watches_machines=True)
+    with ray_training._added_to_environment(variables):
         assert os.environ[HEALTH_CHECK_TIMEOUT] == "5"
         assert os.environ[GROUP_START_TIMEOUT] == "90"
     assert GROUP_START_TIMEOUT not in os.environ
     assert os.environ[HEALTH_CHECK_TIMEOUT] == "5"
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "poll_s"), [(1, "0.2"), (16, "0.2"), (64, "0.8"), (160, "2"), (1000, "2")]
+)
+def test_few_workers_are_polled_often(num_workers: int, poll_s: str):
+    training = TrainingSection(num_workers=num_workers)
+    variables = ray_training._ray_train_variables(training, 90.0, watches_machines=True)
+    assert variables[HEALTH_CHECK_INTERVAL] == poll_s
+
+
+@pytest.mark.parametrize("watches_machines", [False, True])
+def test_the_only_machine_of_a_cluster_is_not_watched(watches_machines: bool):
+    variables = ray_training._ray_train_variables(
+        TrainingSection(), 90.0, watches_machines=watches_machines
+    )
+    assert variables[PREEMPTION_WATCHER] == ("1" if watches_machines else "0")
+
+
+def test_ray_reads_the_variables_that_are_set():
+    """A variable that Ray does not know would be ignored without a word."""
+    variables = ray_training._ray_train_variables(TrainingSection(), 90.0, watches_machines=True)
+    assert variables.keys() <= ENV_VARS_TO_PROPAGATE
