@@ -12,7 +12,7 @@ import ray.train.torch
 from ray.train import Checkpoint
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.config.schema import RunConfig, TaskWeights, TrainingSection
+from mmtpp.config.schema import RunConfig, TrainingSection
 from mmtpp.core.errors import StorageError
 from mmtpp.core.training.sample_order import num_micro_batches, share_of_rank
 from mmtpp.core.training.training_metrics import TRAINED_PARAMETERS
@@ -106,8 +106,11 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         _log_step_size(
             training, inputs.train_sample_settings.max_tokens, group.num_ranks, start.progress.step
         )
-    step_context = _build_step_context(training, config.tasks, inputs, vocabulary, group, engine)
-    monitor = _build_monitor(config, inputs, group, model, start_up)
+    needs_tower = config.trains_vision or (config.shows_images and engine.shards_weights)
+    step_context = _build_step_context(
+        config, inputs, vocabulary, group, engine, blank_frame=needs_tower
+    )
+    monitor = _build_monitor(config, inputs, group, model, start_up, blank_frame=needs_tower)
     return Worker(
         training=training,
         group=group,
@@ -235,14 +238,15 @@ def _log_step_size(
 
 
 def _build_step_context(
-    training: TrainingSection,
-    tasks: TaskWeights,
+    config: RunConfig,
     inputs: WorkerInputs,
     vocabulary: Vocabulary,
     group: RankGroup,
     engine: DeepSpeedEngine,
+    *,
+    blank_frame: bool,
 ) -> StepContext:
-    token_ids = vocabulary.token_ids()
+    training, token_ids = config.training, vocabulary.token_ids()
     smoothing = build_smoothing(
         training,
         time_bytes=inputs.train_sample_settings.template.time_bytes,
@@ -256,10 +260,10 @@ def _build_step_context(
             image_px=inputs.train_sample_settings.image_px,
             device=group.device,
             dtype=group.dtype,
-            blank_frame=inputs.train_sample_settings.shows_images,
+            blank_frame=blank_frame,
             image_format=engine.model.family.image_format,
         ),
-        label_weights=LabelWeights(training.loss_weights, tasks),
+        label_weights=LabelWeights(training.loss_weights, config.tasks),
         num_micro_batches=num_micro_batches(training.samples_per_step, num_ranks=group.num_ranks),
         seed=training.seed,
         smoothing=smoothing,
@@ -285,6 +289,8 @@ def _build_monitor(
     group: RankGroup,
     model: EventModel,
     start_up: StartUp,
+    *,
+    blank_frame: bool,
 ) -> Monitor:
     peak, source = peak_flops(group.device, group.dtype)
     if group.rank == 0:
@@ -292,9 +298,7 @@ def _build_monitor(
     samples = inputs.train_sample_settings
     return Monitor(
         telemetry=Telemetry(peak, start_up),
-        flop_counter=FlopCounter(
-            model, image_px=samples.image_px, blank_frame=samples.shows_images
-        ),
+        flop_counter=FlopCounter(model, image_px=samples.image_px, blank_frame=blank_frame),
         tracker=rank_tracker(config.tracking, inputs.run, rank=group.rank),
         watchdog=_build_watchdog(inputs.run.run_uri, config.training.hang_timeout_s, group),
     )
