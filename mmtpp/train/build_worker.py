@@ -106,11 +106,11 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         _log_step_size(
             training, inputs.train_sample_settings.max_tokens, group.num_ranks, start.progress.step
         )
-    needs_tower = config.trains_vision or (config.shows_images and engine.shards_weights)
+    blank_frame = _shows_blank_frame(config, shards_weights=engine.shards_weights)
     step_context = _build_step_context(
-        config, inputs, vocabulary, group, engine, blank_frame=needs_tower
+        config, inputs, vocabulary, group, engine, blank_frame=blank_frame
     )
-    monitor = _build_monitor(config, inputs, group, model, start_up, blank_frame=needs_tower)
+    monitor = _build_monitor(config, inputs, group, model, start_up, blank_frame=blank_frame)
     return Worker(
         training=training,
         group=group,
@@ -235,6 +235,16 @@ def _log_step_size(
         first_step,
         training.num_steps,
     )
+
+
+def _shows_blank_frame(config: RunConfig, *, shards_weights: bool) -> bool:
+    """Whether a row without frames gets a black frame, see ``Batcher``.
+
+    Args:
+        config: The whole configuration.
+        shards_weights: Whether each rank holds a shard of the weights.
+    """
+    return config.trains_vision or (config.shows_images and shards_weights)
 
 
 def _build_step_context(

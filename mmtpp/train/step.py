@@ -18,7 +18,7 @@ from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.model.batch import Batcher
 from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
-from mmtpp.train.ranks.rank_sums import sum_over_ranks
+from mmtpp.train.ranks.rank_sums import sum_of_all_ranks
 
 FloatArray = NDArray[np.float64]
 
@@ -192,9 +192,7 @@ def _sum_weights_and_tokens(
         sum(row_weights.sum() for row_weights in label_weights),
         sum(len(row.input_ids) for row in rows),
     ]
-    total_weight, num_tokens = sum_over_ranks(
-        torch.tensor(sums, dtype=torch.float64, device=device)
-    ).tolist()
+    total_weight, num_tokens = sum_of_all_ranks(sums, device).tolist()
     return total_weight, int(num_tokens)
 
 
@@ -230,5 +228,4 @@ def _sum_losses(
         np.concatenate([row.likelihood_modalities() for row in rows]),
         np.concatenate(row_weights),
     )
-    merged = sum_over_ranks(torch.tensor(losses.as_array(), device=device))
-    return LossSums.from_array(merged.cpu().numpy())
+    return LossSums.from_array(sum_of_all_ranks(losses.as_array(), device))

@@ -94,6 +94,17 @@ def test_losses_of_two_ranks_are_the_same_bits_without_the_tower(
     assert plain == pytest.approx(none.losses, abs=5e-5)
 
 
+@pytest.mark.parametrize(("num_ranks", "stage"), [(1, 0), (2, 0), (2, 1), (2, 2)])
+def test_an_adapter_needs_no_black_frame_next_to_rows_with_images(num_ranks: int, stage: int):
+    """One of four rows has no image: on the last rank, the tower runs for one row of two."""
+    job = Job(stage, lora=True)
+    with_frame, without = run_ranks(num_ranks, job, replace(job, blank_frame=False))
+    assert with_frame.losses == without.losses
+    assert with_frame.grad_norms == without.grad_norms
+    if num_ranks == 1:  # passes are those of the first rank
+        assert (with_frame.tower_passes, without.tower_passes) == (STEPS * 4, STEPS * 3)
+
+
 def test_a_text_only_run_resumes_on_one_rank_and_keeps_the_tower(tmp_path: Path):
     """Two ranks with ZeRO-3, then one rank without ZeRO; the saved model has the base's tower."""
     base, saved, output = (tmp_path / name for name in ("base", "saved", "output"))

@@ -9,7 +9,7 @@ import ray.train
 import torch
 from ray.exceptions import RayActorError
 
-from mmtpp.train.ranks.rank_sums import sum_over_ranks
+from mmtpp.train.ranks.rank_sums import sum_of_all_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ class InterruptionPoll:
         self._known_nodes.update(nodes)
         if is_new:
             logger.warning("machines will be taken away: %s; saving a checkpoint", nodes)
-        flags = torch.tensor([float(is_new), float(self._is_stopped())], device=device)
-        machine_leaves, stop_requested = sum_over_ranks(flags).tolist()
+        flags = [float(is_new), float(self._is_stopped())]
+        machine_leaves, stop_requested = sum_of_all_ranks(flags, device).tolist()
         return InterruptionState(machine_leaves > 0, stop_requested > 0)
 
     def _is_stopped(self) -> bool:

@@ -27,7 +27,7 @@ from tests.helpers.tiny_models import random_row, tiny_vocabulary
 
 
 def test_a_step_without_weighted_labels_names_the_weights(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(step_module, "sum_over_ranks", lambda values: values)
+    monkeypatch.setattr(step_module, "sum_of_all_ranks", lambda values, _device: np.array(values))
     weights = LabelWeights(LossWeights(time=0, type=0, text=0, control=0), TaskWeights(history=0.5))
     batcher = stand_in(Batcher, device=torch.device("cpu"))
     context = StepContext(cast(Any, None), batcher, weights, num_micro_batches=1, seed=0)
