@@ -12,7 +12,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-forecast bench-serve bench-sweep bench-cluster bench-peers bench-optimizers ablation scaling quality pretrained docs pictures gpu-check scale-3b up down ui clean
+.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-start-up bench-forecast bench-serve bench-sweep bench-cluster bench-peers bench-optimizers ablation scaling quality pretrained docs pictures gpu-check scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -95,6 +95,9 @@ bench-prepare: setup ## 5 M events and 50,000 frames from an S3 server to sample
 
 bench-train: setup ## steps against bare PyTorch, packing, checkpoints and restarts (ten minutes) [data]
 	$(BIN)/python -m benchmarks.train
+
+bench-start-up: setup ## from the command of a training to its first update, by part, and after a SIGKILL (a quarter of an hour)
+	$(BIN)/python -m benchmarks.start_up
 
 bench-forecast: setup ## every target in one pass against a pass for each (a minute) [data]
 	$(BIN)/python -m benchmarks.forecast

@@ -1,6 +1,6 @@
 """Seconds from the command of a training to its first update, by part, and after a SIGKILL.
 
-    python -m benchmarks.start_up        make bench-start-up; a quarter of an hour
+    make bench-start-up        a quarter of an hour
 
 Each round starts a cluster on this machine and runs the same small training several times: first on
 the cluster that has just started, then again, then through ``ray job submit``, then with one

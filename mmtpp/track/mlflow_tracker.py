@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mmtpp.config.schema import TrackingSection
-from mmtpp.core.errors import StoppedError, StorageError, first_line
+from mmtpp.core.errors import ConfigError, StoppedError, StorageError, first_line
 from mmtpp.storage.paths import copy_folder, join, write_bytes
 from mmtpp.track.tracker import RunIdentity, TrackedData
 
@@ -60,7 +61,8 @@ _Call = Callable[["MlflowClient", str], object]
 
 def import_early() -> None:
     """Begin to import MLflow in a thread, while the job does other work."""
-    threading.Thread(target=import_module, args=("mlflow.tracking",), daemon=True).start()
+    # not a daemon: a process that ends while a thread loads libraries may crash
+    threading.Thread(target=import_module, args=("mlflow.tracking",), name="mlflow import").start()
 
 
 def ping(uri: str) -> None:
@@ -108,6 +110,9 @@ class MlflowTracker:
         run_uri: Folder of the run.
         run_id: Id of the run, if already known.
         parent_run_id: Id of the parent run; empty for none.
+
+    Raises:
+        ConfigError: MLflow is not installed.
     """
 
     def __init__(
@@ -121,6 +126,12 @@ class MlflowTracker:
         run_id: str | None = None,
         parent_run_id: str = "",
     ) -> None:
+        if find_spec("mlflow") is None:
+            raise ConfigError(
+                "a run is recorded in MLflow, which is not installed",
+                cause="mmtpp was installed without the optional packages of trainings",
+                setting="pip install 'mmtpp[track]'",
+            )
         self._uri, self._experiment = uri, experiment
         self._run_key, self._run_name, self._run_uri = run_key, run_name, run_uri
         self._run_id, self._parent_run_id = run_id, parent_run_id
@@ -335,9 +346,14 @@ class MlflowTracker:
         self._calls.put(({"call": name, "time": time.time(), **record}, call))
 
     def _send_all(self) -> None:
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
-
+        try:
+            from mlflow.exceptions import MlflowException
+            from mlflow.tracking import MlflowClient
+        except ImportError:
+            logger.exception("MLflow cannot be imported; the records are kept")
+            while (item := self._calls.get()) is not None:
+                self._unsent.append(item[0])
+            return
         client: MlflowClient | None = None
         while (item := self._calls.get()) is not None:
             record, call = item

@@ -20,6 +20,7 @@ from mmtpp.runtime.machines import wait_for_machines
 from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join
+from mmtpp.track.mlflow_tracker import import_early
 from mmtpp.track.tracker import RunIdentity
 from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.launch.continued_expert import continue_inputs
@@ -60,6 +61,7 @@ def run_expert_job(job: TrainingJob) -> dict[str, object]:
         logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
         return result
     job = job.after("checks")
+    import_early()  # while Ray connects and the sequences are read
     patience_s = config.run.wait_for_machines_s
     start_ray_for_data(config.store.machine_labels, patience_s=patience_s)
     workers = worker_demand(config.training, _ON_CPU, config.training.num_workers)

@@ -77,7 +77,6 @@ def run_training_job(job: TrainingJob) -> dict[str, object]:
     """
     check = check_finetune if job.name == "finetune" else check_training
     check(job.config)
-    import_early()
     if job.config.model_kind == ModelKind.EXPERT:
         from mmtpp.train.launch.expert_job import run_expert_job  # imports torch
 
@@ -94,6 +93,7 @@ def run_training_job(job: TrainingJob) -> dict[str, object]:
     if (result := _load_finished_result(job, store, train_sample_settings)) is not None:
         return result
     job = job.after("checks")
+    import_early()  # while Ray connects and the samples are planned
     hardware = wait_for_hardware(
         config.training,
         config.zero,

@@ -1,6 +1,7 @@
 """The tracker with an SQLite database of MLflow."""
 
 import json
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
-from mmtpp.core.errors import StoppedError
+from mmtpp.core.errors import ConfigError, StoppedError
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.track.tracker import TrackedData
 
@@ -121,3 +122,29 @@ def test_a_record_that_fails_by_an_unexpected_error_does_not_hold_back_the_other
     assert "dataset cannot be sent to MLflow" in caplog.text
     (backlog,) = folder.rglob("tracking_backlog-*.jsonl")
     assert [json.loads(line)["call"] for line in backlog.read_text().splitlines()] == ["dataset"]
+
+
+def test_a_run_needs_mlflow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # as where it is not installed
+    with pytest.raises(ConfigError, match="not installed") as caught:
+        MlflowTracker("", experiment="", run_key="", run_name="", run_uri=str(tmp_path))
+    assert "mmtpp[track]" in caught.value.setting
+
+
+def test_records_are_kept_where_mlflow_cannot_be_imported(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)  # a damaged installation
+    tracker = MlflowTracker(
+        f"sqlite:///{tmp_path}/mlflow.db",
+        experiment="test",
+        run_key="run",
+        run_name="run",
+        run_uri=str(tmp_path),
+    )
+    values = {"loss": 1.0}
+    tracker.log_metrics(3, values)
+    values["loss"] = 2.0  # of the next step
+    tracker.detach()
+    assert "MLflow cannot be imported" in caplog.text
+    (backlog,) = tmp_path.glob("tracking_backlog-*.jsonl")
+    (record,) = [json.loads(line) for line in backlog.read_text().splitlines()]
+    assert (record["call"], record["step"], record["loss"]) == ("metrics", 3, 1.0)
