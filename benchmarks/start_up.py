@@ -6,8 +6,10 @@ Each round starts a cluster on this machine and runs the same small training sev
 the cluster that has just started, then again, then through ``ray job submit``, then with one
 worker, then with a worker that is killed. A training reports the parts of its start-up itself
 (``mmtpp/runtime/start_up.py``); the part before its job begins, interpreter and imports, is the
-rest of the time since the command. Prints a table and writes it to ``start_up.md`` next to this
-file.
+rest of the time since the command. Imports are measured in processes of their own, in CPU seconds.
+Prints tables and writes them to ``start_up.md`` next to this file.
+
+    python -m benchmarks.start_up imports        only the imports, printed; a minute
 """
 
 import os
@@ -44,6 +46,24 @@ CHANGES = {"training.checkpoint_every": 20, "training.max_failures": 2}
 RESULT = Path(__file__).with_name("start_up.md")
 PREFIX = "start_up/"
 KILL = "killed"
+RAY, RAY_WORKER, LOOP = "Ray", "Ray and the worker of Ray Train", "all that a worker imports"
+IMPORTS = {
+    RAY: "import ray",
+    RAY_WORKER: "import ray.train.v2._internal.execution.worker_group.worker",
+    "what a driver imports before the workers start": "import mmtpp.train.launch",
+    "MLflow, beside other work": "import mlflow.tracking",
+    LOOP: "from mmtpp.compat.deepspeed_hooks import import_without_mlflow; "
+    "import_without_mlflow(); import mmtpp.train.loop",
+}
+CPU_OF_IMPORT = """
+import resource
+from mmtpp.runtime.fast_imports import fast_imports
+with fast_imports():
+    {}
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime)
+"""
+MANY_WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +205,42 @@ def measure() -> dict[str, list[dict[str, float]]]:
     return results
 
 
+def measure_imports() -> dict[str, list[float]]:
+    """CPU seconds of new processes that only import something."""
+    seconds: dict[str, list[float]] = {name: [] for name in IMPORTS}
+    for _ in range(ROUNDS):
+        for name, code in IMPORTS.items():
+            program = CPU_OF_IMPORT.format(code)
+            command = [sys.executable, "-c", program]
+            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            seconds[name].append(float(output.splitlines()[-1]))
+    return seconds
+
+
+def imports_section(seconds: Mapping[str, list[float]]) -> list[str]:
+    """Markdown of the imports, and what they mean for many workers on this machine."""
+    ray, bare, whole = (statistics.median(seconds[name]) for name in (RAY, RAY_WORKER, LOOP))
+    cores = os.cpu_count() or 1
+    least, training = (MANY_WORKERS * (ray + worker) / cores for worker in (bare, whole))
+    rows = [f"| {name} | {_spread(values, digits=2)} |" for name, values in seconds.items()]
+    return [
+        "## Imports",
+        "",
+        f"CPU seconds of a new process, median [range] of {ROUNDS}.",
+        "",
+        "| | |",
+        "|---|---|",
+        *rows,
+        "",
+        "Ray starts a worker with a runtime environment in two interpreters, both of which import "
+        f"Ray. So {MANY_WORKERS} workers of Ray Train on the {cores} cores of this machine need at "
+        f"least {MANY_WORKERS} x ({ray:.2f} + {bare:.2f}) / {cores} = {least:.0f} s before they "
+        f"call any function, and {MANY_WORKERS} workers of a training {training:.0f} s before they "
+        "build a model, if nothing else runs. On separate machines they start in parallel.",
+        "",
+    ]
+
+
 def as_table(results: Mapping[str, list[dict[str, float]]]) -> list[str]:
     """Lines of a Markdown table with a row of each part and a column of each case."""
     rows = list(dict.fromkeys(part for rounds in results.values() for part in rounds[0]))
@@ -199,14 +255,20 @@ def as_table(results: Mapping[str, list[dict[str, float]]]) -> list[str]:
     return lines
 
 
-def _spread(values: list[float]) -> str:
+def _spread(values: list[float], *, digits: int = 1) -> str:
     if not values:
         return ""
-    return f"{statistics.median(values):.1f} [{min(values):.1f}-{max(values):.1f}]"
+    numbers = (statistics.median(values), min(values), max(values))
+    middle, low, high = (f"{number:.{digits}f}" for number in numbers)
+    return f"{middle} [{low}-{high}]"
 
 
 def main() -> int:
     """Measure, print and write the results."""
+    imports = imports_section(measure_imports())
+    if sys.argv[1:] == ["imports"]:
+        print("\n".join(imports))
+        return 0
     results = measure()
     starts = {name: rounds for name, rounds in results.items() if name != KILL}
     described = machine("ray", "torch", "deepspeed", used=f"{num_cores()} used")
@@ -223,6 +285,7 @@ def main() -> int:
         "",
         *as_table({KILL: results[KILL]}),
         "",
+        *imports,
     ]
     return finish("\n".join(lines), RESULT)
 
