@@ -9,20 +9,22 @@ worker, then with a worker that is killed. A training reports the parts of its s
 rest of the time since the command. Imports are measured in processes of their own, in CPU seconds.
 Prints tables and writes them to ``start_up.md`` next to this file.
 
-    python -m benchmarks.start_up imports        only the imports, printed; a minute
+    python -m benchmarks.start_up --cases warm killed        only these two cases
+    python -m benchmarks.start_up --cases                    only the imports; a minute
 """
 
 import os
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
 
+import argparse
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -40,7 +42,6 @@ from mmtpp.sweep.best_config import as_toml
 from tests.helpers.job_settings import RUNS, SOURCE, make_config
 from tests.helpers.published_events import publish_events
 
-ROUNDS = 3
 JOB = "jobs/pretrain.py"
 CHANGES = {"training.checkpoint_every": 20, "training.max_failures": 2}
 RESULT = Path(__file__).with_name("start_up.md")
@@ -176,13 +177,13 @@ def killed(run: str, settings: Path, stack: Stack) -> dict[str, float]:
     return {"to the next update": restart, "until the new process": restart - total, **parts}
 
 
-def measure() -> dict[str, list[dict[str, float]]]:
-    """Seconds of every case in every round."""
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in CASES}
+def measure(cases: Sequence[str], rounds: int) -> dict[str, list[dict[str, float]]]:
+    """Seconds of some cases in every round, by the name of the case."""
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     home = Path(tempfile.mkdtemp())
     try:
         settings = home / "settings.toml"
-        for number in range(ROUNDS + 1):
+        for number in range(rounds + 1 if cases else 0):
             with own_stack(home) as stack:
                 config = make_config(**CHANGES)  # with the addresses of this stack
                 settings.write_text(as_toml(config, JOB))
@@ -190,12 +191,12 @@ def measure() -> dict[str, list[dict[str, float]]]:
                     publish_events(SOURCE)
                     prepare(config)
                     continue
-                for name, case in CASES.items():
+                for name in cases:
                     run = f"{name}-{number}"
                     if name == KILL:
                         result = killed(run, settings, stack)
                     else:
-                        result = train(case, run, settings, stack)
+                        result = train(CASES[name], run, settings, stack)
                     print(
                         run, {part: round(value, 2) for part, value in result.items()}, flush=True
                     )
@@ -205,10 +206,10 @@ def measure() -> dict[str, list[dict[str, float]]]:
     return results
 
 
-def measure_imports() -> dict[str, list[float]]:
+def measure_imports(rounds: int) -> dict[str, list[float]]:
     """CPU seconds of new processes that only import something."""
     seconds: dict[str, list[float]] = {name: [] for name in IMPORTS}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, code in IMPORTS.items():
             program = CPU_OF_IMPORT.format(code)
             command = [sys.executable, "-c", program]
@@ -226,7 +227,7 @@ def imports_section(seconds: Mapping[str, list[float]]) -> list[str]:
     return [
         "## Imports",
         "",
-        f"CPU seconds of a new process, median [range] of {ROUNDS}.",
+        "CPU seconds of a new process.",
         "",
         "| | |",
         "|---|---|",
@@ -265,28 +266,29 @@ def _spread(values: list[float], *, digits: int = 1) -> str:
 
 def main() -> int:
     """Measure, print and write the results."""
-    imports = imports_section(measure_imports())
-    if sys.argv[1:] == ["imports"]:
-        print("\n".join(imports))
-        return 0
-    results = measure()
+    parser = argparse.ArgumentParser(description="Measure the start-up of a training.")
+    parser.add_argument("--rounds", type=int, default=3, help="number of runs of every case")
+    parser.add_argument("--cases", nargs="*", choices=[*CASES], default=[*CASES])
+    options = parser.parse_args()
+    imports = measure_imports(options.rounds)
+    results = measure(options.cases, options.rounds)
     starts = {name: rounds for name, rounds in results.items() if name != KILL}
-    described = machine("ray", "torch", "deepspeed", used=f"{num_cores()} used")
+    # with other work on these cores, the CPU seconds say more than the seconds
+    load = f"{num_cores()} used, with {os.getloadavg()[2]:.0f} processes ready to run in the mean"
+    described = machine("ray", "torch", "deepspeed", used=load)
     lines = [
         "# Start-up",
         "",
-        f"`make bench-start-up`; {described}; "
-        f"median [range] of {ROUNDS} rounds, in seconds. The tiny model on 24 short sequences with "
-        "images.",
+        f"`python -m benchmarks.start_up --rounds {options.rounds} --cases "
+        f"{' '.join(options.cases)}`; {described}; seconds, median [range]. The tiny model on 24 "
+        "short sequences with images.",
         "",
-        *as_table(starts),
-        "",
-        "## After SIGKILL of a worker",
-        "",
-        *as_table({KILL: results[KILL]}),
-        "",
-        *imports,
     ]
+    if starts:
+        lines += [*as_table(starts), ""]
+    if KILL in results:
+        lines += ["## After SIGKILL of a worker", "", *as_table({KILL: results[KILL]}), ""]
+    lines += imports_section(imports)
     return finish("\n".join(lines), RESULT)
 
 
