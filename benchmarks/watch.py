@@ -1,4 +1,7 @@
-"""Watches training workers from outside: measures their memory and kills one of them."""
+"""Watches training workers from outside: measures their memory and kills one of them.
+
+Other Ray clusters may run on the same machine: only processes of ``RAY_ADDRESS`` are watched.
+"""
 
 import json
 import os
@@ -13,7 +16,7 @@ from mmtpp.storage.paths import join, list_files, read_bytes
 
 
 class WorkerWatch(threading.Thread):
-    """Watches the Ray Train workers of this machine and kills one after some checkpoints.
+    """Watches the Ray Train workers of a cluster and kills one after some checkpoints.
 
     Args:
         run_uri: Folder of the run.
@@ -38,11 +41,7 @@ class WorkerWatch(threading.Thread):
         while not self._ended.wait(0.5):
             available = psutil.virtual_memory().available / 2**30
             self.available_gib = min(self.available_gib, available)
-            workers = [
-                process
-                for process in psutil.process_iter(["cmdline"])
-                if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
-            ]
+            workers = cluster_processes("ray::RayTrainWorker")
             for worker in workers:
                 with suppress(psutil.NoSuchProcess):
                     held = worker.memory_info()
@@ -59,6 +58,28 @@ class WorkerWatch(threading.Thread):
         """Stop watching."""
         self._ended.set()
         self.join()
+
+
+def cluster_processes(name: str) -> list[psutil.Process]:
+    """Processes on this machine of the Ray cluster ``RAY_ADDRESS``, in order of their ids.
+
+    Args:
+        name: Text in the command line of the processes.
+    """
+    named = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if name in " ".join(process.info["cmdline"] or [])
+    ]
+    port = "".join(os.environ["RAY_ADDRESS"].rpartition(":")[1:])  # its host may have two names
+    return [process for process in named if _belongs(process, port)]
+
+
+def _belongs(process: psutil.Process, port: str) -> bool:
+    """Whether a parent of a process, Ray's node, names the port of the cluster."""
+    with suppress(psutil.Error):
+        return any(f"{port} " in f"{' '.join(parent.cmdline())} " for parent in process.parents())
+    return False
 
 
 def checkpoints_known(run_uri: str) -> int:

@@ -7,19 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil
-
-from benchmarks.watch import checkpoints_known
+from benchmarks.watch import checkpoints_known, cluster_processes
 from mmtpp.storage.paths import write_bytes
 
 
 def pids_of(name: str) -> list[int]:
-    """Processes whose command line contains a name."""
-    return [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if name in " ".join(process.info["cmdline"] or [])
-    ]
+    """Processes of the tests' Ray cluster whose command line contains a name."""
+    return [process.pid for process in cluster_processes(name)]
 
 
 @contextmanager

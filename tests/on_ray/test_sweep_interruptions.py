@@ -11,10 +11,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 import ray
 
+from benchmarks.watch import cluster_processes
 from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.runtime.machines import machines
 from mmtpp.storage.paths import (
@@ -164,11 +164,7 @@ def test_a_sweep_survives_a_killed_worker_and_a_lost_machine(store, mlflow_clien
             if any(f"/{sweep.name}-" in path for path in names):
                 break
             time.sleep(0.1)
-        workers = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if "ray::RayTrainWorker" in " ".join(process.info["cmdline"] or [])
-        ]
+        workers = cluster_processes("ray::RayTrainWorker")
         lost = {process.pid for process in second.workers()}
         for process in workers:
             if process.pid not in lost:
