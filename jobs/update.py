@@ -1,6 +1,6 @@
-"""Continue a temporal expert on new events, and promote it if it is better.
+"""Continue a forecaster on new events, and promote it if it is better.
 
-python jobs/update.py --config jobs/configs/demo.toml \\
+python jobs/update.py --config jobs/configs/demo.toml --set window.time_to=525600 \\
     --set update.model=models:/NAME@champion --set update.new_from=480960
 """
 

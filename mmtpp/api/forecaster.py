@@ -1,6 +1,5 @@
 """A fine-tuned model in this process: takes one sequence, returns a forecast of its next event."""
 
-import json
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
@@ -37,9 +36,9 @@ from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.inference.mixture_checks import load_mixed_expert
 from mmtpp.inference.model_sections import generation_settings, model_location
 from mmtpp.model.backbones.registry import check_backbone
-from mmtpp.model.folders.adapter import CONFIG_FILE
+from mmtpp.model.folders.adapter import base_of_adapter
 from mmtpp.model.folders.description import describe_model
-from mmtpp.model.folders.folder import load_model_vocabulary, local_folder, read_file
+from mmtpp.model.folders.folder import load_model_vocabulary, local_folder
 from mmtpp.model.folders.record import TrainedTasks, load_recorded_settings
 from mmtpp.model.loaded_model import LoadedModel
 from mmtpp.model.tokens.vocabulary import Vocabulary
@@ -417,10 +416,10 @@ def _resolve_adapter(path: str, base: str, expert: str) -> ModelSection:
     Raises:
         ModelError: The base does not exist or holds no model.
     """
-    adapter = read_file(path, CONFIG_FILE)
-    if adapter is None:
+    named = base_of_adapter(path)
+    if named is None:
         return ModelSection(path=path, expert=expert)
-    base = base or str(json.loads(adapter)["base_model_name_or_path"] or "")
+    base = base or named
     check_model_folder(base, setting=f"base = {base}, the model that {path} adapts")
     return ModelSection(path=base, adapter=path, expert=expert)
 

@@ -80,7 +80,7 @@ JOBS = {
         "mmtpp.update.update",
         "update",
         ("store.uri", "run.storage_uri", "update.model", "update.new_from"),
-        "Continue a temporal expert on new events, and promote it if it is better.",
+        "Continue a forecaster on new events, and promote it if it is better.",
         ("train", "track"),
     ),
     "prequential": Job(

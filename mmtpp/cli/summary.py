@@ -85,7 +85,7 @@ def next_commands(
         next_jobs = ["finetune", "evaluate"] if needs_finetuning else ["evaluate", "predict"]
         return [_command(name, same_arguments, model, config.run.name) for name in next_jobs]
     if job == "update":
-        model = {"model.path": str(result["model_uri"])}
+        model = cast("Mapping[str, str]", result["model_settings"])
         server = ["--tracking-uri", config.tracking.uri] if config.tracking.uri else []
         rollback = shlex.join(["mmtpp", "rollback", config.update.model, *server])
         undo = [rollback] if result["promoted"] else []

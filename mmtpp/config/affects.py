@@ -22,7 +22,7 @@ class Affects(StrEnum):
     FINETUNE = "finetune"
     """Trained weights of ``finetune`` alone."""
     UPDATE = "update"
-    """Weights of ``update``, which continues a trained expert."""
+    """Weights of ``update``, which continues a trained forecaster."""
     PREQUENTIAL = "prequential"
     """Weights and scores of ``prequential``."""
     STEPS = "steps"

@@ -32,8 +32,8 @@ def run_fingerprint(config: RunConfig, *, job: str = "pretrain", steps: bool = T
 
     Args:
         config: Configuration of the job.
-        job: ``pretrain``, ``finetune``, ``update`` or ``prequential``; only ``finetune`` depends on
-            tasks, and only the last two on the section ``update``.
+        job: ``pretrain``, ``finetune``, ``update`` or ``prequential``; only ``finetune`` and
+            ``update`` depend on tasks, and only the last two on the section ``update``.
         steps: Whether the hash depends on the number of updates.
     """
     return fingerprint(fingerprinted_settings(config, job=job, steps=steps))

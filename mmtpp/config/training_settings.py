@@ -31,22 +31,23 @@ class LossWeights(Section):
 
 
 class TaskWeights(Section):
-    """Tasks of ``finetune``: the weights of their answers in the loss, at least 0; 0 turns a task
-    off. ``training.loss_weights`` applies to the tokens of the answers as well."""
+    """Tasks of ``finetune``, and of the ``update`` of a language model: the weights of their
+    answers in the loss, at least 0; 0 turns a task off. ``training.loss_weights`` applies to the
+    tokens of the answers as well."""
 
-    time: Annotated[NonNegativeFloat, Affects.FINETUNE] = 1.0
+    time: Annotated[NonNegativeFloat, Affects.FINETUNE, Affects.UPDATE] = 1.0
     """Weight of the interval, given the history."""
-    type: Annotated[NonNegativeFloat, Affects.FINETUNE] = 1.0
+    type: Annotated[NonNegativeFloat, Affects.FINETUNE, Affects.UPDATE] = 1.0
     """Weight of the type, given the history."""
-    joint: Annotated[NonNegativeFloat, Affects.FINETUNE] = 1.0
+    joint: Annotated[NonNegativeFloat, Affects.FINETUNE, Affects.UPDATE] = 1.0
     """Weight of the type, given the history and the interval. With ``time`` the model learns the
     joint distribution of interval and type."""
-    text: Annotated[NonNegativeFloat, Affects.FINETUNE] = 0.0
+    text: Annotated[NonNegativeFloat, Affects.FINETUNE, Affects.UPDATE] = 0.0
     """Weight of the text, given the interval and the image."""
-    qa: Annotated[NonNegativeFloat, Affects.FINETUNE] = 0.0
+    qa: Annotated[NonNegativeFloat, Affects.FINETUNE, Affects.UPDATE] = 0.0
     """Weight of the answers to the questions in words that belong to a sequence, given the events
     of the sequence that fit."""
-    history: Annotated[NonNegativeFloat, Affects.FINETUNE] = 0.0
+    history: Annotated[NonNegativeFloat, Affects.FINETUNE, Affects.UPDATE] = 0.0
     """Weight of the events of the history, as in stage 1; above 0 it prevents forgetting."""
 
     @model_validator(mode="after")
@@ -124,9 +125,9 @@ class TrainingSection(Section):
     seconds. Training continues meanwhile."""
     validation_sequences: Annotated[NonNegativeInt, Affects.RUN] = 32
     """Number of whole validation sequences that are scored, a seeded choice; 0 skips validation."""
-    validate_every: Annotated[NonNegativeInt, Affects.NOTHING] = 0
-    """Number of steps between validations; the best model is kept in addition to the last one. 0
-    validates only at the end."""
+    validate_every: Annotated[NonNegativeInt, Affects.UPDATE] = 0
+    """Number of steps between validations; the best model is kept in addition to the last one, and
+    ``update`` compares the best one. 0 validates only at the end."""
     hang_timeout_s: Annotated[float, Field(ge=10), Affects.NOTHING] = 300.0
     """Time without progress, in seconds, at least 10, after which the run names the hanging workers
     and resumes from its last checkpoint."""

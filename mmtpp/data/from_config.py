@@ -17,7 +17,7 @@ from mmtpp.core.representation.supervision import AllTokens, EveryEvent, Supervi
 from mmtpp.core.representation.template import TemplateSettings
 from mmtpp.core.representation.type_words import MAX_NAME_TOKENS, words_of_types
 from mmtpp.data.prepared_store import store_vocabulary
-from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.data.samples.sample_settings import NewTargets, SampleSettings
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.sources.reader import SourceReader
@@ -42,6 +42,7 @@ def sample_settings(
     supervision: Supervision = ALL_TOKENS,
     reads_template: bool = True,
     max_sequences: int = 0,
+    new_targets: NewTargets | None = None,
 ) -> SampleSettings:
     """Settings of a split's samples: packed for training, single windows for scoring.
 
@@ -53,6 +54,7 @@ def sample_settings(
         reads_template: Whether the model reads events as tokens; a temporal expert does not, so the
             calendar of the template does not concern it.
         max_sequences: Number of sequences, in order of their ids; 0 for all.
+        new_targets: Which targets are new; older ones are replayed in the training split alone.
 
     Raises:
         ConfigError: The images of the store have another size than the template needs, or the
@@ -90,6 +92,7 @@ def sample_settings(
         max_text_tokens=template.max_text_tokens,
         long_events=window.long_events,
         older_tokens=sections.compression.older_tokens(window.max_tokens),
+        new_targets=new_targets and new_targets.of_split(split),
     )
 
 

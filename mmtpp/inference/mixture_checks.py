@@ -129,10 +129,10 @@ def check_expert(
 
 
 def check_clock(tick: float, manifest: Manifest, *, where: str) -> None:
-    """Check that the likelihoods of an expert have the clock of the store.
+    """Check that the likelihoods of a model have the clock of the store.
 
     Args:
-        tick: Tick of the expert's clock, in the source's unit.
+        tick: Tick of the model's clock, in the source's unit.
         manifest: Manifest of the store.
         where: Location of the store, for the error.
 
@@ -141,9 +141,9 @@ def check_clock(tick: float, manifest: Manifest, *, where: str) -> None:
     """
     if tick != manifest.tick:
         raise ModelError(
-            f"the store's clock has ticks of {manifest.tick:g}, the expert was trained with ticks "
+            f"the store's clock has ticks of {manifest.tick:g}, the model was trained with ticks "
             f"of {tick:g}",
             where=where,
-            cause="the expert was trained on another store, whose times were finer or coarser; "
+            cause="the model was trained on another store, whose times were finer or coarser; "
             "their likelihoods cannot be compared",
         )

@@ -209,7 +209,7 @@ def _build_rows(
     return RankRows(
         rows=iter_rows(plan, samples, inputs.train_sample_settings, vocabulary.token_ids()),
         per_step=len(of_a_step),
-        samples_per_epoch=len(plan.samples),
+        samples_per_epoch=plan.samples_per_epoch,
     )
 
 

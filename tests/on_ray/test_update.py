@@ -13,15 +13,15 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.prepare import prepare
 from mmtpp.expert.expert_folder import load_expert
-from mmtpp.model.folders.description import EXPERT_FILE
 from mmtpp.storage.parquet import read_table
-from mmtpp.storage.paths import copy_folder, exists, join, read_bytes, write_bytes
+from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 from mmtpp.track.champion import Champion
 from mmtpp.train.launch import TrainingJob, pretrain, run_training_job
 from mmtpp.update import prequential as prequential_job
 from mmtpp.update import update as update_job
 from mmtpp.update.prequential import prequential
-from mmtpp.update.update import COMPARISON_FILE, update
+from mmtpp.update.update import update
+from mmtpp.update.update_result import COMPARISON_FILE
 from tests.helpers.job_settings import STORE, make_config
 
 NEW_FROM = datetime(2024, 3, 1, tzinfo=UTC)
@@ -191,14 +191,6 @@ def test_what_cannot_be_updated_is_an_error(store, old, new, changes, error, mes
     settings = {**settings, "update.model": str(old[1]["model_uri"]), **changes}
     with pytest.raises(error, match=message):
         update(_settings(folder, **settings))
-
-
-def test_another_kind_of_model_is_refused(old, new, tmp_path):
-    folder, settings = new
-    copy_folder(str(old[1]["model_uri"]), str(tmp_path / "model"))
-    (tmp_path / "model" / EXPERT_FILE).unlink()  # what the folders of other models lack
-    with pytest.raises(ConfigError, match="only a temporal expert can be updated"):
-        update(_settings(folder, **settings, **{"update.model": str(tmp_path / "model")}))
 
 
 def test_every_period_is_forecast_before_it_is_learned(new, stack, monkeypatch):

@@ -35,6 +35,16 @@ class IntervalRange:
     largest: float
     tick: float
 
+    def joined(self, other: "IntervalRange") -> "IntervalRange":
+        """The smallest range that contains both ranges.
+
+        Args:
+            other: Range of other training intervals, with the same tick.
+        """
+        return IntervalRange(
+            min(self.smallest, other.smallest), max(self.largest, other.largest), self.tick
+        )
+
     def grid(self, *, num_bytes: int) -> "IntervalGrid":
         """The grid that covers these intervals, for time codes of ``num_bytes``."""
         codes = encode_intervals(np.array([self.smallest, self.largest]), num_bytes=num_bytes)

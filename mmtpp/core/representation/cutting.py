@@ -1,5 +1,8 @@
 """Cutting one sequence into the windows that a mode of supervision needs."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,15 +46,9 @@ def cut_sequence(
     Raises:
         EventTooLongError: An event does not fit.
     """
-    costs = None
-    if template.is_soft:
-        costs = np.zeros(len(events) + 1, dtype=np.int64)  # every label needs an event before it
-    elif supervision.asks_questions:
-        if not supervision.event_tasks:
-            return []
-        # a forecast sees as much history as training does, so its expansions are not counted:
-        # its rows may be longer than max_tokens
-        costs = branch_costs(template, events, tasks=supervision.event_tasks)
+    if supervision.asks_questions and not supervision.event_tasks:
+        return []
+    costs = _target_costs(events, supervision, template)
     if supervision.asks_ahead and costs is not None:
         windows = _last_windows(
             events, times, supervision, template, costs, first_target, max_tokens
@@ -66,6 +63,55 @@ def cut_sequence(
             first_target=first_target,
         )
     return [with_older_events(window, template, max_tokens=older_tokens) for window in windows]
+
+
+def _target_costs(
+    events: Events, supervision: Supervision, template: Template
+) -> NDArray[np.int64] | None:
+    """(E + 1,) number of tokens of the branches of each event; None for windows without branches.
+
+    A forecast sees as much history as training does, so its expansions are not counted: its rows
+    may be longer than the context.
+    """
+    if template.is_soft:
+        return np.zeros(len(events) + 1, dtype=np.int64)  # every label needs an event before it
+    if not supervision.asks_questions:
+        return None
+    return branch_costs(template, events, tasks=supervision.event_tasks)
+
+
+def with_targets_from(
+    first: int,
+    windows: Sequence[Window],
+    events: Events,
+    *,
+    supervision: Supervision,
+    template: Template,
+) -> list[Window]:
+    """The windows that have a target from an event on; their earlier events become history.
+
+    A window has the events that it would have with all its targets, so its targets see the same
+    history.
+
+    Args:
+        first: Index of the first event that stays a target.
+        windows: Result of ``cut_sequence`` for supervision of every event.
+        events: The events that were cut.
+        supervision: Decides how many tokens the questions take.
+        template: Decides how many tokens an event takes.
+    """
+    costs = _target_costs(events, supervision, template)
+    before = np.zeros(len(events) + 1, dtype=np.int64)  # tokens of the branches before each event
+    if costs is not None:
+        before[1:] = np.cumsum(costs[:-1])
+    kept: list[Window] = []
+    for window in windows:
+        if window.end > first:
+            scored = max(first, window.first_scored)
+            dropped = int(before[scored] - before[window.first_scored])
+            num_tokens = window.num_tokens - dropped
+            kept.append(replace(window, first_scored=scored, num_tokens=num_tokens))
+    return kept
 
 
 def _last_windows(

@@ -3,6 +3,7 @@
 The number of workers does not change which samples a step consumes.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -11,38 +12,66 @@ from numpy.typing import NDArray
 from mmtpp.core.seeds import seed_from
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Older samples of which every epoch draws some; they are numbered after all other samples.
+
+    Attributes:
+        num_older: Number of older samples.
+        num_drawn: Number of them in one epoch, at most ``num_older``, drawn without replacement.
+    """
+
+    num_older: int
+    num_drawn: int
+
+
+NO_REPLAY = Replay(0, 0)
+
+
 def samples_of_step(
-    step: int, *, num_samples: int, samples_per_step: int, fingerprint: str, seed: int
+    step: int,
+    *,
+    num_samples: int,
+    samples_per_step: int,
+    fingerprint: str,
+    seed: int,
+    replay: Replay = NO_REPLAY,
 ) -> NDArray[np.int64]:
     """The samples that all workers together consume in one optimiser step.
 
-    Every epoch visits every sample once, in a fresh order. A step may span two epochs.
+    Every epoch visits every sample once, in a fresh order, mixed with the older samples that the
+    epoch draws. A step may span two epochs.
 
     Args:
         step: Number of the step, from 0.
-        num_samples: Number of samples in one epoch, at least 1.
+        num_samples: Number of samples that every epoch visits, at least 1.
         samples_per_step: Global batch, independent of the number of workers.
         fingerprint: Fingerprint of the data and of every setting that shapes the samples.
         seed: Seed of the run.
+        replay: Further samples, of which an epoch draws some.
 
     Returns:
-        (samples_per_step,) indices into the epoch's samples.
+        (samples_per_step,) indices of samples.
     """
     if num_samples < 1:
         raise ValueError("there are no samples to draw from")
     positions = np.arange(step * samples_per_step, (step + 1) * samples_per_step, dtype=np.int64)
     samples = np.empty(samples_per_step, dtype=np.int64)
-    for epoch in np.unique(positions // num_samples):
-        order = _epoch_order(num_samples, fingerprint, seed, int(epoch))
-        in_epoch = positions // num_samples == epoch
-        samples[in_epoch] = order[positions[in_epoch] % num_samples]
+    epoch_size = num_samples + replay.num_drawn
+    for epoch in np.unique(positions // epoch_size):
+        order = _epoch_order(num_samples, replay, fingerprint, seed, int(epoch))
+        in_epoch = positions // epoch_size == epoch
+        samples[in_epoch] = order[positions[in_epoch] % epoch_size]
     return samples
 
 
 @lru_cache(maxsize=2)
-def _epoch_order(num_samples: int, fingerprint: str, seed: int, epoch: int) -> NDArray[np.int64]:
+def _epoch_order(
+    num_samples: int, replay: Replay, fingerprint: str, seed: int, epoch: int
+) -> NDArray[np.int64]:
     rng = np.random.default_rng(seed_from("order", fingerprint, seed, epoch))
-    return rng.permutation(num_samples)
+    older = rng.choice(replay.num_older, replay.num_drawn, replace=False)
+    return rng.permutation(np.append(np.arange(num_samples), num_samples + older))
 
 
 def share_of_rank(samples: NDArray[np.int64], *, rank: int, num_ranks: int) -> NDArray[np.int64]:

@@ -66,10 +66,11 @@ def rank_samples(
         share_of_rank(
             samples_of_step(
                 step,
-                num_samples=len(plan.samples),
+                num_samples=plan.num_visited,
                 samples_per_step=samples_per_step,
                 fingerprint=plan.fingerprint,
                 seed=seed,
+                replay=plan.replay,
             ),
             rank=rank,
             num_ranks=num_ranks,

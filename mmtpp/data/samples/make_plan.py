@@ -7,6 +7,7 @@ Delta is cheap.
 """
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -29,26 +30,34 @@ logger = logging.getLogger(__name__)
 def make_plan(settings: SampleSettings, token_ids: TokenIds) -> Plan:
     """Cut every sequence of a split into windows and pack them into samples.
 
+    With ``new_targets.replay`` the samples of new targets come first, then those of older ones.
+
     Args:
         settings: Settings of the samples.
         token_ids: Token ids of the vocabulary.
 
     Raises:
-        DataError: The split and time range have no event, or an event does not fit and may not be
-            cut.
+        DataError: The split and time range have no event, or no new one, or an event does not fit
+            and may not be cut.
+    """
+    plan = plan_split(settings, token_ids)
+    check_plan(plan, settings)
+    new = settings.new_targets
+    if new is None or new.replay is None:
+        return plan
+    time_to = new.start if settings.time_to is None else min(new.start, settings.time_to)
+    older = plan_split(replace(settings, new_targets=None, time_to=time_to), token_ids)
+    plan = plan.with_older(older, replay=new.replay)
+    logger.info("%s split: %s", settings.split, plan.describe_replay())
+    return plan
+
+
+def plan_split(settings: SampleSettings, token_ids: TokenIds) -> Plan:
+    """Cut every sequence of a split into windows and pack them; the plan may have no sample.
+
+    Older targets are left out. Arguments and errors are those of ``make_plan``.
     """
     table, long_texts = _plan_table(settings, token_ids)
-    if len(table) == 0:
-        raise DataError(
-            f"no events to score in the {settings.split} split",
-            where=settings.store.data_uri,
-            cause="no sequence is in the split (few sequences: split.by = time cuts each in time; "
-            "or small split.*_fraction), or none has two events, or window.time_from and "
-            "window.time_to leave nothing",
-            setting=f"window.time_from = {settings.time_from}, window.time_to = {settings.time_to}",
-        )
-    if settings.supervision.asks_in_words:
-        _check_questions(table, settings)
     fingerprint = settings.fingerprint
     if settings.packed:
         samples = pack(
@@ -109,15 +118,49 @@ def _take_long_texts(table: pa.Table, settings: SampleSettings) -> tuple[pa.Tabl
     return table, long_texts
 
 
-def _check_questions(windows: pa.Table, settings: SampleSettings) -> None:
-    """Raise a DataError where the task ``qa`` has no question to ask."""
-    if not np.any(windows["end_question"].to_numpy()):
+def check_plan(plan: Plan, settings: SampleSettings) -> None:
+    """Check that a plan has a target, and the questions that it should ask.
+
+    Args:
+        plan: Result of ``plan_split``.
+        settings: Settings of the samples.
+
+    Raises:
+        DataError: The plan has no target, or no question in words to ask.
+    """
+    if not plan.samples:
+        raise _no_target_error(settings)
+    has_questions = np.any(plan.windows["end_question"].to_numpy())
+    if settings.supervision.asks_in_words and not has_questions:
         raise DataError(
             f"no sequence of the {settings.split} split has a question",
             where=settings.store.data_uri,
             cause="only source.kind = danmaku_qa has questions and answers",
             setting="tasks.qa",
         )
+
+
+def _no_target_error(settings: SampleSettings) -> DataError:
+    split, time_to = settings.split, settings.time_to
+    if settings.new_targets is not None:
+        name = "training" if split == "train" else split
+        return DataError(
+            f"no {name} event is new",
+            where=settings.store.data_uri,
+            cause=f"the store, or with split.by = time its {name} events, end before the time from "
+            "which events are new, or no sequence is in the split; prepare the store again with "
+            "the new events",
+            setting=f"update.new_from, which is {settings.new_targets.start:g} in the source's "
+            f"unit; window.time_to = {time_to}",
+        )
+    return DataError(
+        f"no events to score in the {split} split",
+        where=settings.store.data_uri,
+        cause="no sequence is in the split (few sequences: split.by = time cuts each in time; "
+        "or small split.*_fraction), or none has two events, or window.time_from and "
+        "window.time_to leave nothing",
+        setting=f"window.time_from = {settings.time_from}, window.time_to = {time_to}",
+    )
 
 
 def plan_files(files: pa.Table, *, settings: SampleSettings, token_ids: TokenIds) -> pa.Table:

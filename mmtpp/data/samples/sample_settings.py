@@ -14,6 +14,24 @@ from mmtpp.data.store.store_settings import StoreSettings
 
 
 @dataclass(frozen=True, slots=True)
+class NewTargets:
+    """Samples whose targets are new events; earlier events are their history.
+
+    Attributes:
+        start: Time of the first new event, in the source's unit.
+        replay: Number of older targets in an epoch for each new one, at least 0; None for a plan
+            without older targets, as for scoring.
+    """
+
+    start: float
+    replay: float | None = None
+
+    def of_split(self, split: str) -> "NewTargets":
+        """The same targets in a split; only training replays older ones."""
+        return self if split == "train" else NewTargets(self.start)
+
+
+@dataclass(frozen=True, slots=True)
 class SampleSettings:
     """Everything the samples depend on, besides the content of the store.
 
@@ -37,6 +55,7 @@ class SampleSettings:
             windows without them.
         memory: Settings of the memory in soft tokens; None without soft tokens, and in a plan,
             which does not depend on it.
+        new_targets: Which targets are new; None for samples of all targets.
     """
 
     store: StoreSettings
@@ -56,6 +75,7 @@ class SampleSettings:
     long_events: str = "truncate"
     older_tokens: int = 0
     memory: MemorySettings | None = None
+    new_targets: NewTargets | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -76,8 +96,9 @@ class SampleSettings:
             tree["asking"] = fingerprint_record(self.supervision)
         if not self.max_text_tokens:
             del tree["max_text_tokens"]
-        if not self.older_tokens:
-            del tree["older_tokens"]
+        for name in ("older_tokens", "new_targets"):
+            if not tree[name]:
+                del tree[name]
         if self.template.calendar == "none":
             for name in ("calendar", "time_zone", "seconds_per_unit"):
                 del tree["template"][name]

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import Events
 from mmtpp.core.representation.compression import compress
-from mmtpp.core.representation.cutting import cut_sequence
+from mmtpp.core.representation.cutting import cut_sequence, with_targets_from
 from mmtpp.core.representation.template import Template
 from mmtpp.core.representation.text_truncation import cut_with_truncation, truncate_texts
-from mmtpp.core.representation.window import EventTooLongError, Window
+from mmtpp.core.representation.window import EventTooLongError, TimeRange, Window
 from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
 from mmtpp.data.samples.plan import WINDOW_SCHEMA
@@ -41,6 +41,7 @@ class _UsableEvents:
         times: (E,) times of ``events`` in the source's unit.
         first: Position of ``events[0]`` in the sequence.
         first_target: Index in ``events`` of the first event of the split; earlier events are past.
+        first_new: Index in ``events`` of the first new event; 0 where all events may be targets.
     """
 
     sequence: StoredSequence
@@ -48,6 +49,7 @@ class _UsableEvents:
     times: NDArray[np.float64]
     first: int
     first_target: int
+    first_new: int
 
 
 def sequence_windows(
@@ -89,12 +91,15 @@ def _share_of_older(settings: SampleSettings) -> str:
 def _usable(sequence: StoredSequence, settings: SampleSettings) -> _UsableEvents:
     span = usable_events(sequence, settings.split, settings.time_range)
     compression = settings.compression.for_sequence(sequence.sequence_id)
+    times = sequence.times[span.first : span.end]
+    new = settings.new_targets
     return _UsableEvents(
         sequence,
         events=compress(sequence.events.slice(span.first, span.end), compression),
-        times=sequence.times[span.first : span.end],
+        times=times,
         first=span.first,
         first_target=span.first_target - span.first,
+        first_new=0 if new is None else TimeRange(new.start).event_range(times)[0],
     )
 
 
@@ -133,6 +138,27 @@ def _marks(events: Events, window: Window) -> NDArray[np.bool_]:
     return marks
 
 
+def _cut(
+    events: Events, usable: _UsableEvents, settings: SampleSettings, template: Template
+) -> list[Window]:
+    """Windows of the usable events, whose texts may be truncated in ``events``."""
+    windows = cut_sequence(
+        events,
+        usable.times,
+        supervision=settings.supervision,
+        template=template,
+        first_target=usable.first_target,
+        max_tokens=settings.full_tokens,
+        overlap_fraction=settings.overlap_fraction,
+        older_tokens=settings.older_tokens,
+    )
+    if not usable.first_new:
+        return windows
+    return with_targets_from(
+        usable.first_new, windows, events, supervision=settings.supervision, template=template
+    )
+
+
 def _cut_and_truncate(
     usable: _UsableEvents, settings: SampleSettings, template: Template
 ) -> tuple[list[FittedWindow], LongTexts]:
@@ -147,16 +173,7 @@ def _cut_and_truncate(
     events = truncate_texts(usable.events, settings.max_text_tokens or None)
 
     def cut(events: Events) -> list[Window]:
-        return cut_sequence(
-            events,
-            usable.times,
-            supervision=settings.supervision,
-            template=template,
-            first_target=usable.first_target,
-            max_tokens=max_tokens,
-            overlap_fraction=settings.overlap_fraction,
-            older_tokens=settings.older_tokens,
-        )
+        return _cut(events, usable, settings, template)
 
     if settings.long_events == "fail":
         windows, longest = cut(events), None

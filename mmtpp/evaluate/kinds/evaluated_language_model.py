@@ -52,6 +52,14 @@ class EvaluatedLanguageModel(EvaluatedModel):
             windows.plan, TargetScorer, settings, context.actors, title="evaluate: forecasts"
         )
 
+    def plan_targets(self) -> None:
+        """Plan the windows of all targets, before any model is loaded.
+
+        Raises:
+            DataError: No event is a target.
+        """
+        _ = self._planned_windows
+
     def sample_futures(self) -> Iterable[pa.Table]:
         """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
         context, evaluation = self.context, self.context.evaluation

@@ -1,4 +1,4 @@
-"""Check the settings of a saved adapter without loading PEFT or a model."""
+"""Read the settings of a saved adapter without loading PEFT or a model."""
 
 import json
 
@@ -6,6 +6,19 @@ from mmtpp.core.errors import ModelError
 from mmtpp.model.folders.folder import read_file
 
 CONFIG_FILE = "adapter_config.json"
+
+
+def base_of_adapter(uri: str) -> str | None:
+    """The model that an adapter names as its base; empty if it names none.
+
+    Args:
+        uri: Folder of a model or of an adapter.
+
+    Returns:
+        Location of the base; None if the folder holds no adapter.
+    """
+    content = read_file(uri, CONFIG_FILE)
+    return None if content is None else str(json.loads(content)["base_model_name_or_path"] or "")
 
 
 def check_adapter(uri: str, *, rank: int, alpha: int) -> None:

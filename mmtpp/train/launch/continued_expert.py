@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from mmtpp.config.schema import UpdateSection
 from mmtpp.core.errors import ModelError
-from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.split import parse_instant
 from mmtpp.expert.expert_folder import load_expert
 from mmtpp.expert.fit import ExpertFitSettings
@@ -42,10 +41,7 @@ def continue_inputs(inputs: ExpertInputs, update: UpdateSection) -> ExpertInputs
         for settings in (inputs.train_sequence_settings, inputs.validation_sequence_settings)
     )
     assert train_settings is not None
-    ranges = (trained_tasks.interval_range, inputs.trained_tasks.interval_range)
-    interval_range = IntervalRange(
-        min(part.smallest for part in ranges), max(part.largest for part in ranges), inputs.tick
-    )
+    interval_range = trained_tasks.interval_range.joined(inputs.trained_tasks.interval_range)
     fit = continued_settings(inputs.fit, update, trains_prompts=trains_prompts)
     return replace(
         inputs,

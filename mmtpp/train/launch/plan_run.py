@@ -7,15 +7,15 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.config.schema import SampleSections, TaskWeights
-from mmtpp.core.errors import DataError
+from mmtpp.core.errors import DataError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.supervision import Supervision
 from mmtpp.core.seeds import seed_from
 from mmtpp.data.from_config import sample_settings
-from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.make_plan import check_plan, make_plan, plan_split
 from mmtpp.data.samples.plan import Plan, load_plan
-from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.data.samples.sample_settings import NewTargets, SampleSettings
+from mmtpp.model.folders.record import TrainedTasks, load_trained_tasks
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import exists, join
@@ -61,11 +61,12 @@ def plan_validation(
     *,
     num_sequences: int,
     supervision: Supervision,
+    new_targets: NewTargets | None = None,
 ) -> SampleSettings | None:
     """Plan the validation on whole sequences, and save the plan.
 
     Without validation events in the store there is no validation. The same sequences are chosen for
-    every Delta.
+    every Delta. If no validation event is new, all of them are targets.
 
     Args:
         sections: Sections of the configuration that shape samples.
@@ -74,6 +75,7 @@ def plan_validation(
         run_uri: Folder of the run.
         num_sequences: Number of sequences to validate on; 0 for no validation.
         supervision: Which tokens are labels and which questions are asked.
+        new_targets: Which targets are new; None for all targets.
 
     Returns:
         Settings of the validation samples; None without validation.
@@ -89,21 +91,32 @@ def plan_validation(
             num_sequences,
         )
         return None
-    settings = sample_settings(sections, manifest, split="validation", supervision=supervision)
-    plan = make_plan(settings, vocabulary.token_ids())
+    settings = sample_settings(
+        sections, manifest, split="validation", supervision=supervision, new_targets=new_targets
+    )
+    plan = plan_split(settings, vocabulary.token_ids())
+    if new_targets is not None and not plan.samples:
+        logger.warning("no validation event is new: the model is validated on the older ones")
+        settings = replace(settings, new_targets=None)
+        plan = plan_split(settings, vocabulary.token_ids())
+    check_plan(plan, settings)
+    _choose_sequences(plan, num_sequences).save(join(run_uri, VALIDATION_PLAN_FILE))
+    return settings
+
+
+def _choose_sequences(plan: Plan, num_sequences: int) -> Plan:
+    """The windows of some sequences, each window a sample."""
     addresses = plan.windows.select(["file", "group", "row"]).to_pylist()
     names = [(address["file"], address["group"], address["row"]) for address in addresses]
     sequences = sorted(set(names))
     order = np.random.default_rng(seed_from("validation") % 2**63).permutation(len(sequences))
     chosen = {sequences[index] for index in order[:num_sequences].tolist()}
     windows = plan.windows.filter(pa.array([name in chosen for name in names]))
-    plan = replace(
+    return replace(
         plan,
         windows=windows.combine_chunks(),
         samples=[[index] for index in range(len(windows))],
     )
-    plan.save(join(run_uri, VALIDATION_PLAN_FILE))
-    return settings
 
 
 def build_trained_tasks(
@@ -123,4 +136,24 @@ def build_trained_tasks(
         type_names=tuple(manifest.type_names),
         seconds_per_unit=manifest.seconds_per_unit,
         trains_history=tasks.history > 0,
+    )
+
+
+def continue_trained_tasks(trained_tasks: TrainedTasks, model_uri: str) -> TrainedTasks:
+    """The record of a model that is continued: its types, and the intervals before and now.
+
+    Args:
+        trained_tasks: The record of a model that is trained on the present store alone.
+        model_uri: Folder of the model that is continued.
+
+    Raises:
+        ModelError: The folder has no record.
+    """
+    before = load_trained_tasks(model_uri)
+    if before is None:
+        raise ModelError("the folder has no record of the tasks of the model", where=model_uri)
+    return replace(
+        trained_tasks,
+        type_codes=before.type_codes,
+        interval_range=before.interval_range.joined(trained_tasks.interval_range),
     )

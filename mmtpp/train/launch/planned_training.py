@@ -7,7 +7,9 @@ from ray.train import UserCallback
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.supervision import AllTokens, Supervision
+from mmtpp.core.split import parse_instant
 from mmtpp.data.from_config import training_questions
+from mmtpp.data.samples.sample_settings import NewTargets
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.runtime.start_up import StartUp
 from mmtpp.storage.manifest import Manifest
@@ -20,7 +22,7 @@ class TrainingJob:
     """A training as it is asked for.
 
     Attributes:
-        name: ``pretrain`` or ``finetune``.
+        name: ``pretrain``, ``finetune`` or ``update``.
         config: The whole configuration.
         callbacks: Ray Train callbacks that receive every validation; a trial of a sweep has them.
         start_uri: Folder of a checkpoint of another run on the same samples. A fresh run continues
@@ -37,9 +39,22 @@ class TrainingJob:
     @property
     def supervision(self) -> Supervision:
         """Which tokens are labels and which questions are asked."""
-        if self.name == "finetune":
-            return training_questions(self.config.tasks)
-        return AllTokens()
+        if self.name == "pretrain":
+            return AllTokens()
+        return training_questions(self.config.tasks)
+
+    def new_targets(self, manifest: Manifest) -> NewTargets | None:
+        """The new events that an update learns; None for a training on all events.
+
+        Args:
+            manifest: Manifest of the store.
+        """
+        if self.name != "update":
+            return None
+        update = self.config.update
+        start = parse_instant(update.new_from, seconds_per_unit=manifest.seconds_per_unit)
+        assert start is not None  # the job requires it
+        return NewTargets(start, replay=update.replay)
 
     def with_value(self, key: str, value: object) -> "TrainingJob":
         """The job with another value of one setting."""

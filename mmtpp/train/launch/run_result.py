@@ -32,9 +32,12 @@ def record_result(
     Returns:
         The result that ``pretrain`` describes.
     """
-    _track_result(tracker, planned, finished)
-    run, kind, uri = planned.inputs.run, planned.output_kind, planned.inputs.output_uri
     best_step = finished.outcome.best_step
+    uri = planned.inputs.output_uri
+    # an update compares the best model, so it is the one that is registered
+    is_best = planned.job.name == "update" and best_step > 0
+    _track_result(tracker, planned, finished, best_uri(uri, best_step) if is_best else uri)
+    run, kind = planned.inputs.run, planned.output_kind
     best = {f"best_{kind}_uri": best_uri(uri, best_step)} if best_step else {}
     result: dict[str, object] = {
         "run_id": tracker.run_id,
@@ -50,8 +53,9 @@ def record_result(
 
 
 def _track_result(
-    tracker: MlflowTracker, planned: PlannedTraining, finished: FinishedTraining
+    tracker: MlflowTracker, planned: PlannedTraining, finished: FinishedTraining, uri: str
 ) -> None:
+    """Track the metrics, and the model or adapter in the folder ``uri``."""
     config, inputs = planned.job.config, planned.inputs
     metrics = finished.metrics
     tracker.log_metrics(0, {TRAINED_PARAMETERS: metrics[TRAINED_PARAMETERS]})
@@ -61,14 +65,14 @@ def _track_result(
     tracker.log_metrics(
         finished.outcome.step, {f"final/{key}": value for key, value in changing.items()}
     )
-    if folder_bytes(inputs.output_uri) <= config.tracking.max_artifact_mib * 2**20:
-        tracker.log_folder(inputs.output_uri, inputs.output_uri.rpartition("/")[2])
+    if folder_bytes(uri) <= config.tracking.max_artifact_mib * 2**20:
+        tracker.log_folder(uri, planned.output_kind)
     else:
-        tracker.log_text("output_uri.txt", inputs.output_uri)
+        tracker.log_text("output_uri.txt", uri)
     tasks = inputs.trained_tasks
     if tasks is not None and tasks.can_forecast:
         tracker.log_forecaster(
-            path=inputs.output_uri,
+            path=uri,
             base=config.model.path if planned.output_kind == "adapter" else "",
             known_type=tasks.name_of(tasks.type_codes[0]),
             # a sweep has many trials, most of which are not worth registering

@@ -24,6 +24,7 @@ from mmtpp.train.launch.plan_run import (
     PLAN_FILE,
     VALIDATION_PLAN_FILE,
     build_trained_tasks,
+    continue_trained_tasks,
     plan_training,
     plan_validation,
 )
@@ -88,7 +89,11 @@ def run_training_job(job: TrainingJob) -> dict[str, object]:
     )
     store = load_training_store(config.sample_sections, config.model, config.lora)
     train_sample_settings = sample_settings(
-        config.sample_sections, store.manifest, split="train", supervision=job.supervision
+        config.sample_sections,
+        store.manifest,
+        split="train",
+        supervision=job.supervision,
+        new_targets=job.new_targets(store.manifest),
     )
     if (result := _load_finished_result(job, store, train_sample_settings)) is not None:
         return result
@@ -160,6 +165,7 @@ def _plan_job(
         run.run_uri,
         num_sequences=config.training.validation_sequences,
         supervision=job.supervision,
+        new_targets=job.new_targets(manifest),
     )
     inputs = _build_worker_inputs(
         job,
@@ -239,6 +245,8 @@ def _build_worker_inputs(
     if job.supervision.asks_questions:
         intervals = interval_range(train_sample_settings)  # reads the times of all training events
         trained_tasks = build_trained_tasks(config.tasks, manifest, intervals)
+        if job.name == "update":
+            trained_tasks = continue_trained_tasks(trained_tasks, config.update.model)
     soft = None
     if config.model_kind == ModelKind.SOFT:
         from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks  # import torch

@@ -44,6 +44,19 @@ def test_a_fully_trained_model_replaces_its_base():
     assert (config.model.path, config.model.adapter) == ("s3://b/new", "")
 
 
+@pytest.mark.parametrize("promoted", ["models:/lines/2", ""])
+def test_an_updated_adapter_is_evaluated_next_or_rolled_back(promoted: str):
+    tree = {"update": {"model": "models:/lines@champion"}, "tracking": {"uri": "http://m"}}
+    settings = {"model.path": "s3://b/base", "model.adapter": "s3://b/x/adapter-best-000010"}
+    result = {"promoted": promoted, "model_settings": settings}
+    *undo, evaluate = next_commands("update", result, config_from_tree(tree), ARGV)
+    rollback = "mmtpp rollback models:/lines@champion --tracking-uri http://m"
+    assert undo == ([rollback] if promoted else [])
+    config = parse_arguments("", shlex.split(evaluate)[2:]).config
+    assert config.model.path == settings["model.path"]
+    assert config.model.adapter == settings["model.adapter"]
+
+
 @pytest.mark.parametrize(
     "tree",
     [

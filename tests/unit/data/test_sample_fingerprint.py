@@ -9,7 +9,7 @@ from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.representation.compression import Compression
 from mmtpp.core.representation.supervision import EveryEvent
 from mmtpp.core.representation.template import TemplateSettings
-from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.data.samples.sample_settings import NewTargets, SampleSettings
 from mmtpp.data.store.store_settings import StoreSettings
 from tests.helpers.stand_in import stand_in
 
@@ -55,6 +55,7 @@ COUNTED = {
     "supervision": EveryEvent(("time",)),
     "max_text_tokens": 8,
     "older_tokens": 100,
+    "new_targets": NewTargets(5.0),
 }
 # the samples are the same: an error instead of a cut, and a memory that a plan does not depend on
 NOT_COUNTED = {"long_events": "fail", "memory": stand_in(MemorySettings)}
@@ -67,6 +68,13 @@ def test_a_new_field_is_either_counted_or_not():
 @pytest.mark.parametrize("name", COUNTED)
 def test_fields_that_samples_depend_on_are_counted(name: str):
     assert replace(PLAIN, **{name: COUNTED[name]}).fingerprint != PLAIN.fingerprint
+
+
+def test_the_replay_of_older_targets_is_counted():
+    settings = [
+        replace(PLAIN, new_targets=NewTargets(5.0, replay=replay)) for replay in (None, 0.0, 1.0)
+    ]
+    assert len({part.fingerprint for part in settings}) == 3
 
 
 @pytest.mark.parametrize("name", NOT_COUNTED)

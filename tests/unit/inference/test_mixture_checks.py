@@ -58,7 +58,7 @@ def test_two_experts_are_not_mixed():
 
 def test_another_clock_is_refused():
     manifest: Any = SimpleNamespace(tick=0.5)
-    with pytest.raises(ModelError, match=r"ticks of 0\.5, the expert was trained with ticks of 1"):
+    with pytest.raises(ModelError, match=r"ticks of 0\.5, the model was trained with ticks of 1"):
         mixture_checks.check_clock(1.0, manifest, where="store")
 
 

@@ -128,6 +128,7 @@ INTERNAL = {
         "model.folders",
         "expert",
         "data",
+        "inference",
         "train",
         "evaluate",
     },
