@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -67,6 +68,41 @@ def finish(text: str, result: Path, missed: Sequence[str] = ()) -> int:
     """Print and write the result and print the missed floors; returns the exit status."""
     print(text)
     result.write_text(text, encoding="utf-8")
+    return _report_missed(missed)
+
+
+def finish_section(section: str, result: Path, missed: Sequence[str] = ()) -> int:
+    """Like ``finish``, for one section of a page; its other sections stay.
+
+    Args:
+        section: The section, with a heading of the first or second level.
+        result: The page.
+        missed: Names of the missed floors.
+    """
+    page = result.read_text(encoding="utf-8") if result.exists() else ""
+    print(section)
+    result.write_text(replace_section(page, section), encoding="utf-8")
+    return _report_missed(missed)
+
+
+def replace_section(page: str, section: str) -> str:
+    """The page with the section in the place of the one with its heading, or at the end.
+
+    Args:
+        page: Markdown of sections, each with a heading of the first or second level.
+        section: Markdown of one section.
+    """
+    heading = section.partition("\n")[0]
+    parts = [
+        part.strip("\n") + "\n" for part in re.split(r"^(?=##? )", page, flags=re.MULTILINE) if part
+    ]
+    places = [index for index, part in enumerate(parts) if part.partition("\n")[0] == heading]
+    place = places[0] if places else len(parts)
+    parts[place : place + 1] = [section.strip("\n") + "\n"]
+    return "\n".join(parts)
+
+
+def _report_missed(missed: Sequence[str]) -> int:
     for name in missed:
         print(f"missed: {name}", file=sys.stderr)
     return 1 if missed else 0

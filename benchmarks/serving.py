@@ -41,7 +41,7 @@ import ray
 from ray import serve
 from ray.util.state import list_actors
 
-from benchmarks.measure import finish, machine, table
+from benchmarks.measure import finish_section, machine, table
 from benchmarks.quality.results import BUDGET
 from benchmarks.quality.run import WORK, configuration
 from benchmarks.quality.sets import data_sets
@@ -408,7 +408,7 @@ def main() -> int:
     )
     fails = (not kept, gib >= MAX_GIB, worst >= MAX_DIFFERENCE, num_wrong > 0)
     missed = [name for name, is_missed in zip(floors, fails, strict=True) if is_missed]
-    return finish(table("Live forecasts", how, figures, floors=floors), RESULT, missed)
+    return finish_section(table("Live forecasts", how, figures, floors=floors), RESULT, missed)
 
 
 def _shown(load: Load) -> str:

@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from mmtpp.api.history_reader import HistoryReader
+from mmtpp.api.language_forecaster import LanguageForecaster
+from mmtpp.api.past_reader import read_past
 from mmtpp.api.sequences import Sequences, load_sequences
 from mmtpp.api.soft_history import read_soft_history
 from mmtpp.api.values import check_lengths, to_images, to_texts, to_times, to_types
@@ -22,19 +23,13 @@ from mmtpp.config.schema import ModelSection, PredictionSection, RunConfig
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.events import MAX_TYPES, EventSequence
 from mmtpp.core.model_kind import ModelKind
-from mmtpp.core.past.event_images import IMAGE_VALUES, NO_IMAGE, EventImages, shrink
-from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.tasks import check_futures
-from mmtpp.core.representation.template import Template
-from mmtpp.data.encode.tokenised_events import tokenise_sequences
-from mmtpp.data.from_config import check_calendar, template_of, write_type_names
-from mmtpp.data.store.images import load_image
+from mmtpp.data.from_config import check_calendar
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.gated_expert import GatedExpert
-from mmtpp.expert.read_sequences import past_events
 from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.inference.mixture_checks import load_mixed_expert
-from mmtpp.inference.model_sections import generation_settings, model_location
+from mmtpp.inference.model_sections import model_location
 from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folders.adapter import base_of_adapter
 from mmtpp.model.folders.description import describe_model
@@ -48,7 +43,7 @@ from mmtpp.predict.expert_next_event import (
     forecast_after,
     forecast_next_event,
 )
-from mmtpp.predict.next_event import Forecast, NextEventForecaster, NextEventSettings
+from mmtpp.predict.next_event import Forecast
 from mmtpp.soft.soft_folder import load_soft_distributions
 from mmtpp.soft.soft_rollout import SoftDistributions
 from mmtpp.storage.model_folder import check_model_folder
@@ -286,26 +281,19 @@ class Forecaster:
             ConfigError: The model was not fine-tuned on the tasks that the arguments need.
         """
         self._check_sequence(sequence)
-        self._check_tasks(futures=futures, text=text)
-        config = with_values(
-            self.config,
-            {
-                "prediction.num_futures": futures,
-                "prediction.horizon": horizon,
-                "prediction.generate_text": text,
-            },
-        )
+        config = self.settings_of(futures=futures, horizon=horizon, text=text)
         if isinstance(self.model, Expert):
             return self._forecast_with_expert(self.model, sequence, config.prediction, seed)
         if self.soft is not None:
             return self._forecast_with_soft_model(self.model, self.soft, sequence, config, seed)
-        return self._forecast_with_language_model(self.model, sequence, config, seed)
+        forecaster = self.language_forecaster()
+        return forecaster.forecast(forecaster.read(sequence), config.prediction, seed)
 
     def _forecast_with_expert(
         self, expert: Expert, sequence: EventSequence, prediction: PredictionSection, seed: int
     ) -> Forecast:
         vocabulary = self.vocabulary or load_model_vocabulary(self.path)
-        past = _read_past(sequence, vocabulary, expert, self.trained_tasks.type_codes)
+        past = read_past(sequence, vocabulary, expert, self.trained_tasks.type_codes)
         settings = DensityForecastSettings(
             trained_tasks=self.trained_tasks, prediction=prediction, seed=seed
         )
@@ -342,36 +330,42 @@ class Forecaster:
             origin, lambda size: soft.begin_rollout(batch, history.past, size), settings
         )
 
-    def _forecast_with_language_model(
-        self, loaded: LoadedModel, sequence: EventSequence, config: RunConfig, seed: int
-    ) -> Forecast:
-        grid = self.trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes)
-        words: tuple[tuple[int, ...], ...] = ()
-        if config.template.types == "words":
-            words = write_type_names(self.type_names, loaded.vocabulary, where=self.path)
-        settings = template_of(
-            config.sample_sections, seconds_per_unit=self.seconds_per_unit, type_words=words
+    def language_forecaster(self, *, max_cache_bytes: int = 0) -> LanguageForecaster:
+        """The forecaster of sequences of a language model that reads templates.
+
+        Args:
+            max_cache_bytes: Largest memory of the keys and values that are kept of histories.
+
+        Raises:
+            ValueError: It is a temporal expert or a model of soft tokens.
+        """
+        if isinstance(self.model, Expert) or self.soft is not None:
+            raise ValueError(f"{self.path} reads no templates")
+        return LanguageForecaster(
+            self.model,
+            self.config,
+            self.trained_tasks,
+            path=self.path,
+            gated=self.gated,
+            max_cache_bytes=max_cache_bytes,
         )
-        template = Template(loaded.token_ids, settings, has_questions=True)
-        forecast = NextEventForecaster(
-            loaded,
-            template,
-            NextEventSettings(
-                trained_tasks=self.trained_tasks,
-                grid=grid,
-                prediction=config.prediction,
-                generation=generation_settings(config.generation),
-                seed=seed,
-            ),
-            self.gated,
+
+    def settings_of(self, *, futures: int, horizon: float, text: bool) -> RunConfig:
+        """The settings of a forecast; ``forecast`` has the meaning of the arguments.
+
+        Raises:
+            ConfigError: The model was not fine-tuned on the tasks that the arguments need, or a
+                number is out of range.
+        """
+        self._check_tasks(futures=futures, text=text)
+        return with_values(
+            self.config,
+            {
+                "prediction.num_futures": futures,
+                "prediction.horizon": horizon,
+                "prediction.generate_text": text,
+            },
         )
-        tasks = [task for task in _FORECAST_TASKS if task in self.trained_tasks.tasks]
-        reader = HistoryReader(self.config, loaded.vocabulary, template, tasks)
-        seen = reader(sequence, grid)
-        if (gated := self.gated) is not None:
-            past = _read_past(sequence, loaded.vocabulary, gated.expert, gated.type_codes)
-            seen = replace(seen, past=past)
-        return forecast(seen)
 
     def _check_sequence(self, sequence: EventSequence) -> None:
         times, types = sequence.times, sequence.types
@@ -422,25 +416,3 @@ def _resolve_adapter(path: str, base: str, expert: str) -> ModelSection:
     base = base or named
     check_model_folder(base, setting=f"base = {base}, the model that {path} adapts")
     return ModelSection(path=base, adapter=path, expert=expert)
-
-
-def _read_past(
-    sequence: EventSequence, vocabulary: Vocabulary, expert: Expert, type_codes: tuple[int, ...]
-) -> PastEvents:
-    """The events of a sequence as an expert reads them; of the images, that of the last event."""
-    [events] = tokenise_sequences([sequence], vocabulary)
-    past = past_events(
-        sequence.times,
-        events,
-        type_codes,
-        expert.texts,
-        where=sequence.sequence_id,
-    )
-    if not expert.reads_images:
-        return past
-    index = np.full(len(past), NO_IMAGE, dtype=np.int32)
-    pixels = np.zeros((0, IMAGE_VALUES), dtype=np.uint8)
-    if name := sequence.images[-1]:
-        index[-1] = 0
-        pixels = shrink(load_image(name, image_px=expert.image_px)[None])
-    return replace(past, images=EventImages(pixels, index))

@@ -27,6 +27,7 @@ from mmtpp.core.representation.window import (
     last_window,
     with_older_events,
 )
+from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.from_config import compression_of
 from mmtpp.model.tokens.vocabulary import Vocabulary
@@ -48,7 +49,7 @@ class HistoryReader:
     def __init__(
         self, config: RunConfig, vocabulary: Vocabulary, template: Template, tasks: list[str]
     ) -> None:
-        self._config, self._vocabulary = config, vocabulary
+        self._config, self._tokenise = config, TextTokeniser(vocabulary)
         self._template, self._tasks = template, tasks
         self._older_tokens = config.compression.older_tokens(config.window.max_tokens)
 
@@ -65,7 +66,7 @@ class HistoryReader:
             DataError: An image is invalid, or an event is larger than the context.
         """
         config, template = self._config, self._template
-        [events] = tokenise_sequences([sequence], self._vocabulary)
+        [events] = tokenise_sequences([sequence], self._tokenise)
         compression = compression_of(config.sample_sections)
         events = compress(events, compression.for_sequence(sequence.sequence_id))
         window, events = self._fit(events, sequence.sequence_id)

@@ -5,6 +5,9 @@ with the square of their sum. On CPUs, short segments are computed in groups
 (``grouped_attention``). Branches attend in blocks: a block's mask covers the history that the block
 sees and the block itself, not the other branches.
 
+A continued segment begins with tokens whose keys and values an earlier pass has computed
+(``history_keys``); the row holds only the tokens after them.
+
 Axes: T tokens, H heads, K key-value heads, D width of a head.
 """
 
@@ -20,6 +23,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from mmtpp.model.grouped_attention import SegmentGroups, attend_in_groups
+from mmtpp.model.history_keys import HistoryKeys
 
 NAME = "mmtpp_packed"
 # transformers builds no mask of its own: it passes a mask of four axes on unchanged
@@ -45,6 +49,19 @@ class AttentionBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Continued:
+    """A segment of N tokens that follow P tokens of which the keys and values are kept.
+
+    Attributes:
+        keys: The keys and values, to which those of the segment are written.
+        mask: (N, P + N) like the mask of ``AttentionBlock``.
+    """
+
+    keys: HistoryKeys
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Segments:
     """The segments of a packed row, which do not attend to each other.
 
@@ -56,6 +73,8 @@ class Segments:
             where no two segments share a group.
         watched: List that receives the attention weights of the last token, (T,) per layer, the
             mean of the heads; for a single segment without branches. None records no weights.
+        continued: What each segment continues; empty where rows hold whole segments. With it,
+            ``blocks`` and ``groups`` are not used.
     """
 
     lengths: tuple[int, ...]
@@ -63,6 +82,7 @@ class Segments:
     blocks: tuple[tuple[AttentionBlock, ...], ...] = ()
     groups: SegmentGroups | None = None
     watched: list[torch.Tensor] | None = None
+    continued: tuple[Continued, ...] = ()
 
 
 def attention_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
@@ -109,6 +129,9 @@ def packed_attention(
         )
     if dropout or (attention_mask is not None and attention_mask.numel()):
         raise ValueError("packed attention takes neither a mask nor dropout")
+    if segments.continued:
+        layer = int(module.layer_idx)  # pyright: ignore[reportArgumentType] # set by transformers
+        return _attend_continued(layer, query, key, value, segments, scaling), None
     if segments.watched is not None:
         segments.watched.append(_weights_of_last(query, key, scaling))
     has_kernel = query.device.type == "cuda" and query.dtype != torch.float32
@@ -172,6 +195,33 @@ def _attend_by_segment(
             )
             out.append(attend(q[:, :, inside], k_block, v_block, attn_mask=block.mask))
     return torch.cat(out, dim=2).to(query.dtype).transpose(1, 2)
+
+
+def _attend_continued(
+    layer: int,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    scaling: float | None,
+) -> torch.Tensor:
+    """(1, T, H, D), one segment after the other: its tokens attend to the kept ones and its own."""
+    dtype = attention_dtype(query.device, query.dtype)
+    parts = [tensor[0].to(dtype).split(segments.lengths, dim=1) for tensor in (query, key, value)]
+    out: list[torch.Tensor] = []
+    for q, k, v, continued in zip(*parts, segments.continued, strict=True):
+        keys, values = continued.keys.write(layer, k, v)
+        by_key_head = q.unflatten(0, (len(keys), -1))  # views: nothing is repeated in memory
+        shape = (-1, by_key_head.shape[1], -1, -1)
+        attended = functional.scaled_dot_product_attention(
+            by_key_head,
+            keys[:, None].expand(shape),
+            values[:, None].expand(shape),
+            attn_mask=continued.mask,
+            scale=scaling,
+        )
+        out.append(attended.flatten(0, 1))
+    return torch.cat(out, dim=1).to(query.dtype).transpose(0, 1)[None]
 
 
 def _weights_of_last(query: torch.Tensor, key: torch.Tensor, scaling: float | None) -> torch.Tensor:

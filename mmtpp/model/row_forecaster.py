@@ -40,6 +40,16 @@ class TimeForecasts:
     greedy: FloatArray
     code_nll: FloatArray
 
+    def split(self) -> list["TimeForecasts"]:
+        """The forecast of each question."""
+        columns = (self.event[:, None], self.greedy[:, None], self.code_nll[:, None])
+        return [
+            TimeForecasts(event, interval, greedy, code_nll)
+            for (event, greedy, code_nll), interval in zip(
+                zip(*columns, strict=True), self.interval.split(), strict=True
+            )
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class TypeForecasts:
@@ -52,6 +62,11 @@ class TypeForecasts:
 
     event: NDArray[np.int32]
     log_probability: FloatArray
+
+    def split(self) -> list["TypeForecasts"]:
+        """The forecast of each question."""
+        columns = (self.event[:, None], self.log_probability[:, None])
+        return [TypeForecasts(*values) for values in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +102,21 @@ class RowForecasts:
     joint: TypeForecasts | None
     text: TextLikelihoods | None
     qa: TextLikelihoods | None
+
+    def split(self) -> list["RowForecasts"]:
+        """The forecasts of each event, where all tasks ask about the same events.
+
+        Likelihoods of texts and answers are left out.
+        """
+        parts = [
+            None if task is None else task.split() for task in (self.time, self.type, self.joint)
+        ]
+        size = max(len(part) for part in parts if part is not None)
+        columns = ([None] * size if part is None else part for part in parts)
+        return [
+            RowForecasts(time, type_, joint, None, None)
+            for time, type_, joint in zip(*columns, strict=True)
+        ]
 
 
 class RowForecaster:

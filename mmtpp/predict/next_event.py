@@ -19,8 +19,9 @@ from mmtpp.expert.mixed_expert import MixedExpert
 from mmtpp.model.decoding.generation import GenerationSettings, TextGenerator
 from mmtpp.model.decoding.sampling import FutureSampler
 from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.model.history_keys import HistoryKeys
 from mmtpp.model.loaded_model import LoadedModel
-from mmtpp.model.row_forecaster import RowForecaster
+from mmtpp.model.row_forecaster import RowForecaster, RowForecasts
 
 FloatArray = NDArray[np.float64]
 
@@ -259,6 +260,20 @@ class NextEventSettings:
     seed: int
 
 
+def row_forecaster(
+    loaded: LoadedModel, trained_tasks: TrainedTasks, grid: IntervalGrid
+) -> RowForecaster:
+    """The forecaster of the questions of rows.
+
+    Args:
+        loaded: The model on its device.
+        trained_tasks: Tasks and types that the model was trained on.
+        grid: Grid of the interval forecasts.
+    """
+    type_ids = loaded.vocabulary.type_ids(trained_tasks.type_codes)
+    return RowForecaster(loaded.model, loaded.token_ids, type_ids, grid)
+
+
 class NextEventForecaster:
     """Forecasts the event after the last event of a sequence.
 
@@ -280,7 +295,7 @@ class NextEventForecaster:
         self._gated = gated
         trained_tasks = settings.trained_tasks
         type_ids = loaded.vocabulary.type_ids(trained_tasks.type_codes)
-        self._forecaster = RowForecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
+        self._forecaster = row_forecaster(loaded, trained_tasks, settings.grid)
         self._generate = TextGenerator(loaded.model, loaded.vocabulary, settings.generation)
         self._sample_futures = FutureSampler(
             loaded.model,
@@ -293,9 +308,20 @@ class NextEventForecaster:
 
     def __call__(self, seen: SeenEvents) -> Forecast:
         """Forecast the next event, and what else ``prediction`` asks for."""
+        return self.complete(seen, self._forecaster(seen.row, self._loaded.batcher(seen.row)))
+
+    def complete(
+        self, seen: SeenEvents, forecasts: RowForecasts, known: HistoryKeys | None = None
+    ) -> Forecast:
+        """Add the expert, and what else ``prediction`` asks for, to the forecasts of the row.
+
+        Args:
+            seen: The seen events.
+            forecasts: The forecasts of their row.
+            known: Kept keys and values of the row's history; None for none.
+        """
         row, trained_tasks = seen.row, self._settings.trained_tasks
         prediction = self._settings.prediction
-        forecasts = self._forecaster(row, self._loaded.batcher(row))
         interval = forecasts.time.interval if forecasts.time is not None else None
         log_probability = forecasts.type.log_probability if forecasts.type is not None else None
         if (mixed := self._mixed_expert(seen, 1)) is not None:
@@ -307,7 +333,7 @@ class NextEventForecaster:
         text = None
         if prediction.generate_text:
             assert interval is not None
-            text = self._text(row, interval.quantiles((0.5,))[0])
+            text = self._text(row, interval.quantiles((0.5,))[0], known)
         return Forecast(
             sequence_id=seen.sequence_id,
             events=seen.num_events,
@@ -317,7 +343,7 @@ class NextEventForecaster:
             interval=interval,
             type_probabilities=type_probabilities,
             text=text,
-            futures=self._futures(seen) if prediction.num_futures else None,
+            futures=self._futures(seen, known) if prediction.num_futures else None,
         )
 
     def _mixed_expert(self, seen: SeenEvents, num_futures: int) -> MixedExpert | None:
@@ -328,20 +354,23 @@ class NextEventForecaster:
         codes = self._settings.trained_tasks.type_codes
         return MixedExpert(self._gated, seen.past, codes, num_futures)
 
-    def _text(self, row: PackedRow, interval: FloatArray) -> str:
+    def _text(self, row: PackedRow, interval: FloatArray, known: HistoryKeys | None) -> str:
         """Write the text of the next event, without an image.
 
         Args:
             row: Row of the seen events.
             interval: (1,) interval after the last event.
+            known: Kept keys and values of the history.
         """
         ids, layout = self._template.ids, self._template.layout
         time = (ids.time_prediction, *layout.turn, *self._template.time_ids(interval)[0].tolist())
         prompt = (*time, *layout.answer_close, ids.text_start, *layout.turn)
         plain = row.before_question(0, image_pad=ids.image_pad)
-        return self._generate(self._loaded.batcher(plain), prompt)
+        return self._generate(self._loaded.batcher(plain), prompt, known)
 
-    def _futures(self, seen: SeenEvents) -> tuple[tuple[FutureEvent, ...], ...]:
+    def _futures(
+        self, seen: SeenEvents, known: HistoryKeys | None
+    ) -> tuple[tuple[FutureEvent, ...], ...]:
         """Draw futures; each contains its events up to the horizon."""
         prediction = self._settings.prediction
         plain = seen.row.before_question(0, image_pad=self._loaded.token_ids.image_pad)
@@ -354,6 +383,7 @@ class NextEventForecaster:
             rng=np.random.default_rng(seed_from("futures", self._settings.seed, seen.sequence_id)),
             mixed=self._mixed_expert(seen, prediction.num_futures),
             last_time=last_time,
+            known=known,
         )
         return named_futures(futures, futures.types, last_time, self._settings.trained_tasks)
 

@@ -2,7 +2,9 @@
 
 - ``live_events``: new events as clients write them, checked and converted
 - ``event_log``: the accepted events of all sequences, in one SQLite file
-- ``live_model``, ``expert_states``: a model that forecasts sequences of the log; an expert's states
+- ``live_model_interface``, ``live_model``, ``expert_states``: a model that forecasts sequences of
+  the log; an expert with its states
+- ``live_language_model``: language models, with the keys and values of the histories they have read
 - ``drift_watch``: how far new events are from the forecasts before them
 - ``live_sequences``: the log and the model together: append, forecast, replace the model
 - ``forecast_json``: forecasts as JSON

@@ -21,7 +21,7 @@ from ray.serve.handle import DeploymentHandle
 from mmtpp.core.errors import MmtppError
 from mmtpp.serve.guards import Guard, read_token
 from mmtpp.serve.live_events import MAX_NAME
-from mmtpp.serve.live_model import ForecastRequest
+from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest
 from mmtpp.serve.settings import ServeSettings
 

@@ -1,13 +1,11 @@
-"""Models that forecast live sequences: a temporal expert from states, others from their events."""
+"""The live model of a forecaster: a temporal expert with its states, or a language model."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.config.load import with_values
 from mmtpp.core.errors import ConfigError, DataError, MmtppError
-from mmtpp.core.events import MAX_TYPES, EventSequence
+from mmtpp.core.events import EventSequence
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.folder import load_model_vocabulary
@@ -15,6 +13,8 @@ from mmtpp.predict.expert_next_event import DensityForecastSettings, forecast_ne
 from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.drift_watch import DriftWatch
 from mmtpp.serve.expert_states import ExpertStates
+from mmtpp.serve.live_language_model import MAX_CACHE_MIB, LiveLanguageModel, LiveSoftModel
+from mmtpp.serve.live_model_interface import ForecastRequest, LiveModel, ReadEvents
 
 MAX_SEQUENCES = 100_000
 """Default of the largest number of sequences whose states an expert keeps in memory."""
@@ -22,79 +22,13 @@ MAX_SEQUENCES = 100_000
 WATCHED_PER_S = 100.0
 """Default of the largest number of events in a second that are compared with their forecasts."""
 
-ReadEvents = Callable[[str], EventSequence]
-
-
-@dataclass(frozen=True, slots=True)
-class ForecastRequest:
-    """What is asked of a forecast.
-
-    Attributes:
-        sequence_id: Name of the sequence.
-        futures: Number of sampled futures.
-        horizon: Length of a future, in the model's unit; 0 for no limit but the number of events.
-        text: Whether the text of the next event is generated.
-        seed: Seed of the futures.
-    """
-
-    sequence_id: str
-    futures: int = 0
-    horizon: float = 0.0
-    text: bool = False
-    seed: int = 0
-
-
-class LiveModel(ABC):
-    """Forecasts live sequences.
-
-    Attributes:
-        forecaster: The model.
-        max_batch: Largest number of forecasts that are computed before the first one is answered.
-    """
-
-    max_batch = 64
-
-    def __init__(self, forecaster: Forecaster) -> None:
-        self.forecaster = forecaster
-
-    @property
-    @abstractmethod
-    def known_codes(self) -> frozenset[int]:
-        """Codes of the types that the model can read."""
-
-    @abstractmethod
-    def advance(self, added: Mapping[str, tuple[int, EventSequence]]) -> None:
-        """Take note of new events: by sequence the number of events before, and the events."""
-
-    @abstractmethod
-    def forecast(
-        self, requests: Sequence[ForecastRequest], read: ReadEvents
-    ) -> list[Forecast | MmtppError]:
-        """Forecast sequences.
-
-        Args:
-            requests: What is asked, at least one; the sequences have events.
-            read: Reads all events of a sequence.
-
-        Returns:
-            A forecast for each request, or why the model cannot answer it.
-        """
-
-    @abstractmethod
-    def remove(self, sequence_id: str) -> None:
-        """Forget a sequence."""
-
-    @abstractmethod
-    def counts(self) -> dict[str, int]:
-        """Figures for monitoring, by name."""
-
-    def drift(self) -> dict[str, float]:
-        """How far new events are from the forecasts before them, by name; none by default."""
-        return {}
-
 
 def live_model(
-    forecaster: Forecaster, *, max_sequences: int, watched_per_s: float = WATCHED_PER_S
+    forecaster: Forecaster,
+    *,
+    max_sequences: int,
+    watched_per_s: float = WATCHED_PER_S,
+    max_cache_bytes: int = MAX_CACHE_MIB * 2**20,
 ) -> LiveModel:
     """The live model of a forecaster.
 
@@ -103,11 +37,14 @@ def live_model(
         max_sequences: Largest number of sequences whose states an expert keeps in memory.
         watched_per_s: Largest number of new events in a second that an expert compares with the
             forecasts before them.
+        max_cache_bytes: Largest memory of the keys and values that a language model keeps.
     """
     if isinstance(forecaster.model, Expert):
         watch = DriftWatch(forecaster.model, events_per_s=watched_per_s)
         return LiveExpert(forecaster, forecaster.model, watch, max_sequences=max_sequences)
-    return LiveLanguageModel(forecaster)
+    if forecaster.soft is not None:
+        return LiveSoftModel(forecaster)
+    return LiveLanguageModel(forecaster, max_cache_bytes=max_cache_bytes)
 
 
 class LiveExpert(LiveModel):
@@ -183,44 +120,3 @@ class LiveExpert(LiveModel):
     def drift(self) -> dict[str, float]:
         """Figures of the newest events that were compared with the forecasts before them."""
         return self._watch.figures()
-
-
-class LiveLanguageModel(LiveModel):
-    """A language model: it reads the newest events that fit its context for each forecast."""
-
-    max_batch = 1
-
-    @property
-    def known_codes(self) -> frozenset[int]:
-        """All codes of types; with a mixed expert, those of its training store."""
-        if self.forecaster.gated is not None:
-            return frozenset(self.forecaster.gated.type_codes)
-        return frozenset(range(len(self.forecaster.type_names) or MAX_TYPES))
-
-    def advance(self, added: Mapping[str, tuple[int, EventSequence]]) -> None:
-        """New events are read when a forecast is asked for."""
-
-    def forecast(
-        self, requests: Sequence[ForecastRequest], read: ReadEvents
-    ) -> list[Forecast | MmtppError]:
-        """Forecast one sequence after the other."""
-        return [self._forecast(request, read(request.sequence_id)) for request in requests]
-
-    def _forecast(self, request: ForecastRequest, sequence: EventSequence) -> Forecast | MmtppError:
-        try:
-            return self.forecaster.forecast(
-                sequence,
-                futures=request.futures,
-                horizon=request.horizon,
-                text=request.text,
-                seed=request.seed,
-            )
-        except (ConfigError, DataError) as error:
-            return error
-
-    def remove(self, sequence_id: str) -> None:
-        """Nothing is kept of a sequence."""
-
-    def counts(self) -> dict[str, int]:
-        """No figures."""
-        return {}

@@ -2,10 +2,19 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
 
 from mmtpp.serve.event_log import IN_MEMORY
 from mmtpp.serve.live_events import MAX_TEXT
+from mmtpp.serve.live_language_model import MAX_CACHE_MIB
 from mmtpp.serve.live_model import MAX_SEQUENCES, WATCHED_PER_S
 
 MAX_SHARDS = 256
@@ -42,6 +51,12 @@ class ServeSettings(BaseModel):
     max_sequences: PositiveInt = MAX_SEQUENCES
     """Largest number of sequences whose state an expert keeps in memory, over all shards. The state
     of another one is computed from its events when it is needed."""
+    max_cache_mib: NonNegativeInt = MAX_CACHE_MIB
+    """Largest memory of the keys and values that language models keep of sequences, over all
+    shards, in MiB, on the device of the model. A history whose keys and values are not kept passes
+    the model again; 0 keeps none."""
+    batch_wait_ms: NonNegativeFloat = 2.0
+    """Longest time that a request waits for others that are carried out with it, in ms."""
     watched_per_s: PositiveFloat = WATCHED_PER_S
     """Largest number of new events in a second, over all shards, that an expert compares with the
     forecasts before them, for the figures of drift."""

@@ -17,7 +17,8 @@ from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.event_log import EventLog
 from mmtpp.serve.forecast_json import forecasts_to_json
 from mmtpp.serve.live_events import RejectedEvent
-from mmtpp.serve.live_model import ForecastRequest, LiveModel, live_model
+from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model_interface import ForecastRequest, LiveModel
 from mmtpp.serve.live_sequences import (
     Accepted,
     AppendRequest,
@@ -31,13 +32,15 @@ from mmtpp.track.registered_model import PREFIX, RegisteredModel, find_registere
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 64
-BATCH_WAIT_S = 0.002
+CONCURRENT_APPENDS = 8  # batches of appended events whose forecasts are computed in turns
 DRIFT_EVERY_S = 5.0
 MODEL_ARGUMENTS = ("model_uri", "base_uri")
 
 
 class Shard:
     """Holds the sequences of one shard. Its requests are carried out one batch after the other.
+
+    Between two batches of forecasts, it appends events and answers checks of its health.
 
     Args:
         settings: Arguments of the application, without the model.
@@ -63,6 +66,9 @@ class Shard:
             tag_keys=("figure",),
         )
         self._next_drift = 0.0  # on the monotonic clock
+        for method in (self.append, self.forecast):
+            # an attribute of methods that serve.batch has wrapped
+            method.set_batch_wait_timeout_s(settings.batch_wait_ms / 1e3)  # pyright: ignore[reportAttributeAccessIssue]
 
     async def reconfigure(self, model: Mapping[str, str]) -> None:
         """Load a model, and forecast with it from then on; the old one answers until then.
@@ -117,9 +123,15 @@ class Shard:
         )
         share = -(-self._settings.max_sequences // self._settings.num_shards)
         watched_per_s = self._settings.watched_per_s / self._settings.num_shards
-        return live_model(forecaster, max_sequences=share, watched_per_s=watched_per_s)
+        cache_bytes = self._settings.max_cache_mib * 2**20 // self._settings.num_shards
+        return live_model(
+            forecaster,
+            max_sequences=share,
+            watched_per_s=watched_per_s,
+            max_cache_bytes=cache_bytes,
+        )
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
+    @serve.batch(max_batch_size=MAX_BATCH, max_concurrent_batches=CONCURRENT_APPENDS)
     async def append(self, requests: list[tuple[AppendRequest, bool]]) -> list[dict[str, Any]]:
         """Append events, and forecast their sequences if asked for.
 
@@ -140,7 +152,7 @@ class Shard:
             if with_forecast and isinstance(outcome, Accepted)
         }
         asked = [(ForecastRequest(name), [], []) for name in wanted]
-        forecasts = dict(zip(wanted, self._answers_after_write(asked), strict=True))
+        forecasts = dict(zip(wanted, await self._answers_after_write(asked), strict=True))
         self._set_gauges()
         return [
             {
@@ -154,7 +166,7 @@ class Shard:
             for of_request, (_, with_forecast) in zip(outcomes, requests, strict=True)
         ]
 
-    @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=BATCH_WAIT_S)
+    @serve.batch(max_batch_size=MAX_BATCH)
     async def forecast(
         self, requests: list[tuple[ForecastRequest, list[float], list[float]]]
     ) -> list[dict[str, Any]]:
@@ -166,19 +178,34 @@ class Shard:
         Returns:
             ``forecast``, or ``error``, or neither for an unknown sequence.
         """
-        return self._answers(requests)
+        results = await self._answers(requests)
+        self._set_gauges()
+        return results
 
-    def _answers_after_write(
+    async def _answers_after_write(
         self, requests: Sequence[tuple[ForecastRequest, list[float], list[float]]]
     ) -> list[dict[str, Any]]:
         """Forecasts, or the error: the events are in the log, and their sender must know."""
         try:
-            return self._answers(requests) if requests else []
+            return await self._answers(requests)
         except MmtppError as error:
             logger.error("shard %d cannot forecast: %s", self._index, error)
             return [{"error": error.problem}] * len(requests)
 
-    def _answers(
+    async def _answers(
+        self, requests: Sequence[tuple[ForecastRequest, list[float], list[float]]]
+    ) -> list[dict[str, Any]]:
+        """Answers to any number of requests, batch by batch."""
+        results: list[dict[str, Any]] = []
+        while len(results) < len(requests):
+            if results:
+                await asyncio.sleep(0)  # other requests are carried out
+            left = requests[len(results) :]
+            size = self._sequences.model.batch_size([request for request, _, _ in left])
+            results += self._answer(left[:size])
+        return results
+
+    def _answer(
         self, requests: Sequence[tuple[ForecastRequest, list[float], list[float]]]
     ) -> list[dict[str, Any]]:
         answers = self._sequences.forecast([request for request, _, _ in requests])

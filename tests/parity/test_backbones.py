@@ -17,14 +17,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmtpp.config.schema import ModelSection, TemplateSection
 from mmtpp.core.errors import ModelError
+from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.branches import lay_out_branches
 from mmtpp.core.representation.row import HISTORY, PackedRow
-from mmtpp.core.representation.tasks import EVENT_TASKS
+from mmtpp.core.representation.tasks import EVENT_TASKS, TASKS
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.model.backbones.registry import FAMILIES, check_backbone, family_of_folder
 from mmtpp.model.base_folder import load_base
 from mmtpp.model.batch import Batcher
 from mmtpp.model.decoding.cached_history import CachedHistory
+from mmtpp.model.decoding.continued_rows import ContinuedForecaster
 from mmtpp.model.event_model import (
     EventModel,
     EventModelSettings,
@@ -33,8 +35,10 @@ from mmtpp.model.event_model import (
     save_trained,
 )
 from mmtpp.model.flops import FlopCounter
+from mmtpp.model.history_keys import HistoryKeys
 from mmtpp.model.merge import merge_adapter
 from mmtpp.model.parameters.lora import attach_lora
+from mmtpp.model.row_forecaster import RowForecaster
 from tests.helpers.tiny_models import IMAGE_PX, nll, random_row, tiny_backbone
 from tests.parity.branched_rows import events_of, path_of, row_alone, row_of
 from tests.parity.families import (
@@ -147,6 +151,43 @@ def test_tokens_after_a_cached_history_have_the_logits_of_a_whole_forward(
     ids = torch.tensor(np.concatenate([history.input_ids, rest]).astype(np.int64))
     expected = plain(input_ids=ids[None], use_cache=False).logits[:, -1].expand(2, -1)
     torch.testing.assert_close(model.head.logits(hidden_ND), expected, **TOLERANCE)
+
+
+@cases
+@torch.no_grad()
+def test_continued_rows_have_the_forecasts_of_separate_forwards(case: Case, tmp_path: Path):
+    """The second row has four more events; only they and the questions pass the model."""
+    base, plain = loaded(case, tmp_path)
+    model, ids = EventModel(base), case.vocabulary.token_ids()
+    settings = TemplateSettings("compact", "none", image_tokens=4)
+    template = Template(ids, settings, has_questions=True)
+    grid = IntervalRange(0.02, 5.0, 1e-6).grid(num_bytes=4)
+    type_ids = case.vocabulary.type_ids([0, 3, 5, 8])
+    forecast = ContinuedForecaster(model, RowForecaster(model, ids, type_ids, grid))
+    sequence, keys = events_of(9, 0), HistoryKeys()
+    for size in (5, 9):
+        events = sequence.slice(0, size)
+        laid = lay_out_branches(
+            template, events, [size], tasks=["time", "type"], first_bytes=grid.first_bytes
+        )
+        row = PackedRow.from_window(
+            laid.tokens,
+            events.types,
+            np.zeros((0, IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8),
+            branches=laid.branches,
+            questions=laid.questions,
+        )
+        [found] = forecast([row], [keys])
+        assert len(keys) == len(row.history_ids)
+        at = int(laid.questions.at[laid.questions.task == TASKS["type"]][0])
+        tokens = torch.tensor(row.input_ids[path_of(laid, at)].astype(np.int64))
+        expected = plain(input_ids=tokens[None], use_cache=False).logits[0, -1, type_ids]
+        assert found.type is not None
+        torch.testing.assert_close(
+            torch.from_numpy(found.type.log_probability[0]),
+            expected.double().log_softmax(-1),
+            **TOLERANCE,
+        )
 
 
 @cases

@@ -79,3 +79,19 @@ def test_gradients_are_those_of_separate_rows(model: EventModel):
         gradients.append(weight.grad)
     assert gradients[0].abs().max() > 0.1
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("encoding", ["token", "run_length"])
+def test_the_last_tokens_of_a_row_see_their_paths(encoding: str):
+    settings = TemplateSettings("compact", "none", image_tokens=CELLS, run_encoding=encoding)
+    template = Template(tiny_vocabulary().token_ids(), settings, has_questions=True)
+    laid = lay_out_branches(
+        template, events_of(9, 2), [9], tasks=["time", "type"], first_bytes=[60, 61, 62]
+    )
+    branches, size = laid.branches, len(laid.tokens.ids)
+    for first in (0, 11, branches.num_history):
+        for end in (branches.num_history, size):
+            sees = branches.sees(first, end)
+            assert sees.shape == (end - first, end)
+            for token in range(first, end):
+                assert np.flatnonzero(sees[token - first]).tolist() == path_of(laid, token).tolist()

@@ -83,6 +83,29 @@ class Branches:
             first = last
         return blocks
 
+    def sees(self, first: int, end: int) -> NDArray[np.bool_]:
+        """Which tokens some neighbouring tokens may see, in a row of one segment.
+
+        Args:
+            first: First of the tokens, in the history or the first token of a branch that continues
+                the history.
+            end: Token after the last.
+
+        Returns:
+            (end - first, end) True where the token of the row may see the token of the column.
+        """
+        num_history = min(self.num_history, end)
+        sees = np.zeros((end - first, end), dtype=np.bool_)
+        sees[:, :num_history] = np.arange(num_history) < self.visible[first:end, None]
+        begin = max(first, num_history)
+        sees[begin - first :, begin:] = _sees_within(self.branch[begin:end], self.parent[begin:end])
+        return sees
+
+    @property
+    def num_history(self) -> int:
+        """Number of tokens of the history, in a row of one segment."""
+        return int(np.searchsorted(self.branch != HISTORY, 1))
+
 
 def _sees_within(branch: NDArray[np.int32], parent: NDArray[np.int32]) -> NDArray[np.bool_]:
     """(n, n) True where a token of whole branches may see another token of these branches."""
@@ -199,6 +222,13 @@ class PackedRow:
             questions=questions,
             soft=soft,
             older=None if older is None else older.with_frames(distinct),
+        )
+
+    @property
+    def history_ids(self) -> NDArray[np.int32]:
+        """Token ids of the history, in a row of one segment."""
+        return (
+            self.input_ids if self.branches is None else self.input_ids[: self.branches.num_history]
         )
 
     def predecessors(self) -> NDArray[np.int64]:

@@ -14,15 +14,17 @@ logger = logging.getLogger(__name__)
 
 
 def tokenise_sequences(
-    sequences: Sequence[EventSequence], vocabulary: Vocabulary | None
+    sequences: Sequence[EventSequence], vocabulary: Vocabulary | TextTokeniser | None
 ) -> list[Events]:
     """Tokenise sequences without compression. Frames are numbered by image within a sequence.
 
     Args:
         sequences: Raw sequences.
-        vocabulary: Vocabulary of the texts; None leaves all texts empty.
+        vocabulary: Vocabulary of the texts, or a tokeniser that has seen some of them before; None
+            leaves all texts empty.
     """
-    tokenise = TextTokeniser(vocabulary) if vocabulary else None
+    tokenise = TextTokeniser(vocabulary) if isinstance(vocabulary, Vocabulary) else vocabulary
+    num_before = tokenise.num_replaced if tokenise is not None else 0
     events = []
     for sequence in sequences:
         text_ids, lengths = np.zeros(0, dtype=np.int32), np.zeros(len(sequence), dtype=np.int32)
@@ -44,11 +46,11 @@ def tokenise_sequences(
                 times=sequence.times,
             )
         )
-    if tokenise is not None and tokenise.num_replaced:
+    if tokenise is not None and (num_replaced := tokenise.num_replaced - num_before):
         logger.warning(
             "%s characters of the texts have no token in the model's vocabulary and were replaced "
             "by U+FFFD",
-            f"{tokenise.num_replaced:,}",
+            f"{num_replaced:,}",
         )
     return events
 

@@ -12,6 +12,7 @@ from transformers import DynamicCache
 
 from mmtpp.model.batch import Batch
 from mmtpp.model.event_model import EventModel
+from mmtpp.model.history_keys import HistoryKeys, num_common
 
 
 class CachedHistory:
@@ -34,18 +35,33 @@ class CachedHistory:
         self.last_hidden = last_hidden
 
     @classmethod
-    def build(cls, model: EventModel, history: Batch, size: int) -> "CachedHistory":
+    def build(
+        cls, model: EventModel, history: Batch, size: int, known: HistoryKeys | None = None
+    ) -> "CachedHistory":
         """Run a history through the model once and share its cache among continuations.
 
         Args:
             model: Model in evaluation mode.
             history: Batch of one row, with one segment and no branches.
             size: Number of continuations, N.
+            known: Kept keys and values of a row that begins like this one, without images and older
+                events; the tokens in common do not pass the model. None for none.
         """
         cache = DynamicCache()
+        num_known = 0
+        if known is not None:
+            ids = history.input_ids[0].cpu().numpy()
+            num_known = min(num_common(known.ids, ids), len(ids) - 1)  # the last has a result
+        if known is not None and num_known:
+            dtype = model.head.weight.dtype
+            for layer, (keys, values) in enumerate(known.layers(num_known)):
+                cache.update(keys.to(dtype), values.to(dtype), layer)
+            inputs = {"inputs_embeds": model.embedding(history.input_ids[:, num_known:])}
+        else:
+            inputs = model.inputs(history)
         output = model.language_model(
-            **model.inputs(history),
-            position_ids=model.family.position_ids(history.position_ids),
+            **inputs,
+            position_ids=model.family.position_ids(history.position_ids[:, :, num_known:]),
             past_key_values=cache,
             use_cache=True,
         )

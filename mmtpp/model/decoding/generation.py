@@ -18,6 +18,7 @@ from transformers import (
 from mmtpp.model.batch import Batch
 from mmtpp.model.decoding.cached_history import CachedHistory
 from mmtpp.model.event_model import EventModel
+from mmtpp.model.history_keys import HistoryKeys
 from mmtpp.model.tokens.vocabulary import Vocabulary
 
 
@@ -74,14 +75,17 @@ class TextGenerator:
         self._processors = processors
 
     @torch.inference_mode()
-    def __call__(self, history: Batch, prompt: Sequence[int] = ()) -> str:
+    def __call__(
+        self, history: Batch, prompt: Sequence[int] = (), known: HistoryKeys | None = None
+    ) -> str:
         """Generate one text.
 
         Args:
             history: A row with one segment and no branches, as a batch.
             prompt: Tokens between the history and the text, without image tokens.
+            known: Kept keys and values of the history, see ``CachedHistory.build``.
         """
-        cache = CachedHistory.build(self._model, history, 1)
+        cache = CachedHistory.build(self._model, history, 1, known)
         hidden = cache.append(np.array([prompt])) if prompt else cache.last_hidden
         generated: list[int] = []
         while len(generated) < self._settings.max_tokens:

@@ -20,6 +20,7 @@ from mmtpp.core.representation.template import Template
 from mmtpp.model.batch import Batch
 from mmtpp.model.decoding.cached_history import CachedHistory, repeat_tokens
 from mmtpp.model.event_model import EventModel
+from mmtpp.model.history_keys import HistoryKeys
 from mmtpp.model.row_forecaster import NUM_FIRST_BYTES
 
 FloatArray = NDArray[np.float64]
@@ -88,6 +89,7 @@ class FutureSampler:
         rng: np.random.Generator,
         mixed: MixedModel | None = None,
         last_time: float | None = None,
+        known: HistoryKeys | None = None,
     ) -> Futures:
         """Sample futures.
 
@@ -101,11 +103,12 @@ class FutureSampler:
             mixed: Another model that is mixed with this one; None for none.
             last_time: Time of the last event, in the source's unit; only a template with a calendar
                 needs it.
+            known: Kept keys and values of the history, see ``CachedHistory.build``.
 
         Raises:
             ValueError: The template has a calendar, and there is no ``last_time``.
         """
-        cache = CachedHistory.build(self._model, history, num_futures)
+        cache = CachedHistory.build(self._model, history, num_futures, known)
         elapsed = np.zeros(num_futures)
         events: list[_SampledEvents] = []
         is_within: list[NDArray[np.bool_]] = []

@@ -247,7 +247,14 @@ FOLDERS = {
         "folders": {"tokens"},
         "backbones": {"folders", "processor", "tokens"},
         "parameters": {"backbones", "batch", "folders", "tokens"},
-        "decoding": {"batch", "event_model", "row_forecaster", "tokens"},
+        "decoding": {
+            "attention",
+            "batch",
+            "event_model",
+            "history_keys",
+            "row_forecaster",
+            "tokens",
+        },
     },
     "evaluate": {
         "scores": {"gated_forecasts"},
