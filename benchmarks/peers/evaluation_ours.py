@@ -35,9 +35,8 @@ def likelihood(expert: Expert, sequences: list[ScoredSequence]) -> float:
     forecasts = ExpertForecasts.after(
         expert.networks, events.memory, events.types, events.words, events.images
     )
-    time = -forecasts.log_density(events.next_intervals)
-    types = forecasts.type_log_probabilities(events.next_intervals)
-    return float((time - types.gather(1, events.next_types[:, None])[:, 0]).mean())
+    log_density, log_types = forecasts.log_likelihoods(events.next_intervals)
+    return -float((log_density + log_types.gather(1, events.next_types[:, None])[:, 0]).mean())
 
 
 def run(set_name: str, num_test: int, networks: int, width: int, max_steps: int) -> dict[str, Any]:

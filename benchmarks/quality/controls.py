@@ -21,7 +21,7 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.classical import interval_range_of
 from mmtpp.evaluate.baselines.marginal import Marginal
-from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_columns
+from mmtpp.evaluate.scores.targets import complete_targets, scored_time_columns, type_columns
 
 BY_TEXT_LENGTH = "marginal by text length"
 LENGTH_EDGES = (1, 5, 10, 20, 40, 80, 160)  # tokens; bin 0 is an empty text
@@ -127,7 +127,7 @@ class ContextMarginal:
             zero = np.array([model.distribution.zero for model in chosen[rows]])
             mass = np.stack([model.distribution.mass for model in chosen[rows]])
             forecasts = IntervalForecasts(self.grid, zero, mass, np.zeros(len(zero)))
-            parts.append(time_columns(forecasts, history.intervals[rows], tick=self.tick))
+            parts.append(scored_time_columns(forecasts, history.intervals[rows], tick=self.tick))
         columns: dict[str, object] = {
             "sequence_id": [history.sequence_id] * len(chosen),
             "position": np.arange(1, len(chosen) + 1),

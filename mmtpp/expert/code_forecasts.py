@@ -36,7 +36,7 @@ def code_forecasts(
     is_narrow = np.append(grid.widths < tick, True)  # the last edge is always computed
     is_computed = is_narrow | (np.arange(len(edges)) % GRID_FACTOR == 0)
     computed = np.unique(np.append(0.0, edges[is_computed]))
-    exact = forecasts.interval_forecasts(replace(grid, edges=computed))
+    exact = forecasts.on_grid(replace(grid, edges=computed)).intervals()
     inside = 1 - exact.outside
     cumulative = np.empty((len(exact), len(computed)))
     cumulative[:, 0] = exact.zero

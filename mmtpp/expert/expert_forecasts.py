@@ -1,33 +1,27 @@
 """Forecasts of an expert: distributions of the next interval and of the next type.
 
-Axes: N events, K types, G bins of a grid, Q quantiles.
+Axes: N events, K types.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtpp.core.forecasting.futures import RandomNumbers
 from mmtpp.core.forecasting.gate import IntervalLikelihoods
-from mmtpp.core.forecasting.interval_forecasts import (
-    IntervalForecasts,
-    IntervalGrid,
-    IntervalRange,
-)
+from mmtpp.core.forecasting.interval_forecasts import IntervalGrid, IntervalRange
+from mmtpp.expert.grid_forecasts import GridForecasts
 from mmtpp.expert.interval_density import LogNormals
 from mmtpp.expert.network import ExpertNetwork
 
-NUM_QUANTILES = 16
-"""Quantiles of the interval over which the distribution of the type is averaged."""
 GRID_FACTOR = 8
 """Bins of the grid of time codes that are one bin of an expert's grid: 4 % wide instead of
 0.5 %. Densities of true intervals do not depend on the grid."""
 _TINY = 1e-12
-_ROWS_PER_PASS = 2**10  # times the quantiles
-_CELLS_PER_PASS = 2**20  # cumulative probabilities of all components and edges
 
 FloatArray = NDArray[np.float64]
 
@@ -118,91 +112,72 @@ class ExpertForecasts:
         low, high = torch.stack(ends).double().mean(0).numpy()
         return low, high
 
-    def interval_likelihoods(self, intervals: torch.Tensor) -> IntervalLikelihoods:
+    def interval_likelihoods(
+        self, intervals: torch.Tensor, log_density: torch.Tensor
+    ) -> IntervalLikelihoods:
         """Likelihoods of the true intervals.
 
         Args:
             intervals: (N,) intervals in the source's unit, whole numbers of ticks; NaN if unknown.
+            log_density: (N,) ``log_density`` at the intervals.
         """
-        tick = self.tick
-        log_density = self.log_density(intervals).numpy()
-        of_zero = np.exp(self.log_density(torch.zeros_like(intervals)).numpy())
-        if tick:
-            return IntervalLikelihoods(-log_density, of_zero * tick, tick)
-        atom = np.minimum(of_zero, 1 - _TINY)
-        nll = np.where((intervals > 0).numpy(), np.log1p(-atom) - log_density, np.nan)
-        return IntervalLikelihoods(nll, atom, tick)
+        nll = self.interval_nll(intervals, log_density)
+        simultaneous = self._atom()
+        if self.tick:
+            _, simultaneous = self.cdf_of_tick(torch.zeros_like(intervals))
+        return IntervalLikelihoods(nll, simultaneous, self.tick)
+
+    def interval_nll(self, intervals: torch.Tensor, log_density: torch.Tensor) -> FloatArray:
+        """(N,) nats of the density of the true intervals, as in ``IntervalLikelihoods``.
+
+        Args:
+            intervals: (N,) intervals in the source's unit, whole numbers of ticks; NaN if unknown.
+            log_density: (N,) ``log_density`` at the intervals.
+        """
+        if self.tick:
+            return -log_density.numpy()
+        nll = np.log1p(-self._atom()) - log_density.numpy()
+        return np.where((intervals > 0).numpy(), nll, np.nan)
+
+    def _atom(self) -> FloatArray:
+        """(N,) probability of an interval of exactly zero, below 1."""
+        atoms = torch.stack([density.atom for density in self.densities])
+        return np.minimum(atoms.double().mean(0).numpy(), 1 - _TINY)
+
+    def type_log_probabilities(self, intervals: torch.Tensor) -> torch.Tensor:
+        """(N, K) float64 log probability of the next type, given the next interval."""
+        return self.log_likelihoods(intervals)[1]
 
     @torch.inference_mode()
-    def type_log_probabilities(self, intervals: torch.Tensor) -> torch.Tensor:
-        """(N, K) float64 log probability of the next type, given the next interval.
+    def log_likelihoods(self, intervals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-likelihoods of the next interval and type.
 
         A network counts in proportion to its density at the interval, so interval and type together
         have the mean of the networks' joint distributions.
-        """
-        weights = self._log_densities(intervals).log_softmax(0)
-        types = torch.stack(
-            [
-                network.type_log_probabilities(hidden, intervals).double()
-                for network, hidden in zip(self.networks, self.hidden, strict=True)
-            ]
-        )
-        return (weights[..., None] + types).logsumexp(0)
-
-    @torch.inference_mode()
-    def marginal_type_log_probabilities(self, intervals: IntervalForecasts) -> FloatArray:
-        """(N, K) log probability of the next type whenever the next event occurs.
 
         Args:
-            intervals: The distributions of the interval; the mean is over their quantiles.
+            intervals: (N,) intervals in the source's unit, whole numbers of ticks.
+
+        Returns:
+            log_density_N: (N,) float64 logarithm of the joint density of the networks.
+            log_types_NK: (N, K) float64 log probability of the next type, given the interval.
         """
-        levels = [(index + 0.5) / NUM_QUANTILES for index in range(NUM_QUANTILES)]
-        quantiles = torch.from_numpy(intervals.quantiles(levels).astype(np.float32))
-        # at once for some of the rows: passes over single quantiles cost more than their products
-        parts = []
-        for start in range(0, len(self), _ROWS_PER_PASS):
-            columns = quantiles[start : start + _ROWS_PER_PASS]
-            rows = torch.arange(start, start + len(columns)).repeat_interleave(NUM_QUANTILES)
-            types = self.select(rows).type_log_probabilities(columns.flatten())
-            parts.append(types.unflatten(0, columns.shape).logsumexp(1))
-        return torch.cat(parts).log_softmax(-1).numpy()
-
-    @torch.inference_mode()
-    def interval_forecasts(self, grid: IntervalGrid) -> IntervalForecasts:
-        """The distributions of the interval on a grid.
-
-        Intervals within half a tick of zero are simultaneous events, so their whole probability is
-        that of zero, and no quantile lies between zero and half a tick.
-
-        Args:
-            grid: The grid; an edge at half a tick is added.
-        """
-        half = self.tick / 2
-        if half and half < grid.edges[-1]:
-            grid = replace(grid, edges=np.unique(np.append(grid.edges, half)))
-        edges = torch.from_numpy(np.maximum(grid.edges, half).astype(np.float32))
-        size = sum(density.means.shape[1] for density in self.densities) * len(edges)
-        step = max(1, _CELLS_PER_PASS // size)
-        parts = [
-            torch.stack(
-                [
-                    density.select(slice(start, start + step)).cdf_at(edges)
-                    for density in self.densities
-                ]
-            ).mean(0)
-            for start in range(0, len(self), step)
+        log_densities = self._log_densities(intervals)
+        types = [
+            network.type_log_probabilities(hidden, intervals).double()
+            for network, hidden in zip(self.networks, self.hidden, strict=True)
         ]
-        cdf = torch.cat(parts).double().numpy()
-        atoms = [density.log_weights[:, -1].double().exp().numpy() for density in self.densities]
-        zero = cdf[:, 0] if half else np.mean(atoms, axis=0)
-        mass = np.maximum(np.diff(cdf, axis=1), 0.0)  # float32 may round a difference below 0
-        inside = zero + mass.sum(axis=1)
-        return IntervalForecasts(
-            grid, zero / inside, mass / inside[:, None], 1 - inside, is_smooth=True
-        )
+        joint = torch.stack(types) + log_densities[..., None]
+        log_density = log_densities.logsumexp(0)
+        log_types = joint.logsumexp(0) - log_density[:, None]
+        return log_density - math.log(len(self.networks)), log_types
+
+    def on_grid(self, grid: IntervalGrid) -> GridForecasts:
+        """Forecasts on a grid: the distributions of the interval, and of the type alone."""
+        return GridForecasts.compute(self.networks, self.hidden, self.densities, grid)
 
     @torch.inference_mode()
-    def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
+    def sample_intervals(self, rng: RandomNumbers) -> FloatArray:
         """(N,) one interval from each distribution, not rounded to ticks."""
         size = len(self)
         of_network = np.stack([density.sample(rng) for density in self.densities])

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import softplus
 
+from mmtpp.core.forecasting.futures import RandomNumbers
 from mmtpp.core.past.event_memory import MemorySettings
+from mmtpp.expert.normal_mixtures import NormalMixtures
 
 MIN_WIDTH = 0.02  # of a component, in standard deviations of the training intervals' logarithms
 _FINE_TICKS = 100  # longer intervals have about the same density within a tick
@@ -54,24 +56,22 @@ class LogNormals:
             is_zero = intervals <= 0
             positive = torch.where(is_zero, scale.smallest, intervals)
             return torch.where(is_zero, self.log_weights[:, -1], self._point_density(positive))
-        result = self._point_density(torch.clamp(intervals, min=scale.smallest))
         is_fine = intervals < _FINE_TICKS * scale.tick
-        if is_fine.any():
-            fine = self.select(is_fine)._tick_probability(intervals[is_fine])
-            result = result.masked_scatter(is_fine, torch.log(fine) - math.log(scale.tick))
-        return result
+        fine, coarse = self.select(is_fine), self.select(~is_fine)
+        of_tick = fine._tick_probability(intervals[is_fine])
+        result = torch.empty_like(intervals)
+        result = result.masked_scatter(is_fine, torch.log(of_tick) - math.log(scale.tick))
+        return result.masked_scatter(~is_fine, coarse._point_density(intervals[~is_fine]))
 
-    def cdf_at(self, edges: torch.Tensor) -> torch.Tensor:
-        """(N, G) probability of at most each of (G,) intervals, for all distributions."""
-        z = self.scale.normalise(edges)
-        inverse = 1 / (math.sqrt(2) * self.widths)
-        standard = torch.addcmul(
-            -(self.means * inverse)[..., None], z[None, None], inverse[..., None]
-        )
-        weights = self.log_weights.exp()
-        # erf is several times faster than ndtr, and no less exact but in the lower tail
-        below = torch.bmm(weights[:, None, :-1], torch.erf(standard))[:, 0]
-        return weights[:, -1:] + (below + weights[:, :-1].sum(1, keepdim=True)) / 2
+    @property
+    def mixtures(self) -> NormalMixtures:
+        """Mixtures of the normalised logarithm; without the atom."""
+        return NormalMixtures(self.log_weights[:, :-1].exp(), self.means, self.widths)
+
+    @property
+    def atom(self) -> torch.Tensor:
+        """(N,) probability of an interval of exactly zero."""
+        return self.log_weights[:, -1].exp()
 
     def cdf_of_tick(self, intervals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities at both ends of the ticks of (N,) intervals.
@@ -85,18 +85,18 @@ class LogNormals:
         """
         half = self.scale.tick / 2
         is_zero = intervals <= half / 2
-        atom = self.log_weights[:, -1].exp()
+        atom = self.atom
 
         def below(edges: torch.Tensor) -> torch.Tensor:
             standard = (self.scale.normalise(edges)[:, None] - self.means) / self.widths
             weights = self.log_weights[:, :-1].exp()
-            return atom + (weights * torch.special.ndtr(standard)).sum(-1)
+            return atom + (weights * _normal_cdf(standard)).sum(-1)
 
         low = torch.where(is_zero, 0.0, below(intervals - half))
         high = below(intervals + half)
         return low, high if half else torch.where(is_zero, atom, high)
 
-    def sample(self, rng: np.random.Generator) -> NDArray[np.float64]:
+    def sample(self, rng: RandomNumbers) -> NDArray[np.float64]:
         """(N,) one interval from each distribution, not rounded to ticks."""
         weights = self.log_weights.double().exp().numpy()
         cumulative = np.cumsum(weights, axis=1)
@@ -128,10 +128,10 @@ class LogNormals:
         low = (self.scale.normalise(intervals - half)[:, None] - self.means) / self.widths
         low = torch.where(is_zero[:, None], -torch.inf, low)
         in_upper = low > 0
-        smaller = torch.special.ndtr(torch.where(in_upper, -low, high))
-        larger = torch.special.ndtr(torch.where(in_upper, -high, low))
+        smaller = _normal_cdf(torch.where(in_upper, -low, high))
+        larger = _normal_cdf(torch.where(in_upper, -high, low))
         inside = (self.log_weights[:, :-1].exp() * (smaller - larger)).sum(-1)
-        atom = torch.where(is_zero, self.log_weights[:, -1].exp(), 0.0)
+        atom = torch.where(is_zero, self.atom, 0.0)
         return torch.clamp(inside + atom, min=_TINY)
 
 
@@ -211,3 +211,11 @@ class LogNormalHead(nn.Module):
         """The distributions of the next intervals, one for each of (N, width) hidden states."""
         log_weights, means, widths = self(hidden)
         return LogNormals(log_weights, means, widths, self.scale)
+
+
+def _normal_cdf(standard: torch.Tensor) -> torch.Tensor:
+    """The normal distribution function, exact in the lower tail too.
+
+    ``torch.special.ndtr`` computes one value at a time, ``erfc`` a vector of values.
+    """
+    return torch.erfc(-math.sqrt(0.5) * standard) / 2

@@ -36,7 +36,7 @@ class MixedExpert:
     ) -> None:
         self._gated, self._codes = gated, tuple(type_codes)
         state = SequenceState.after(gated.expert.memory, past)
-        self._rollout = ExpertRollout(gated.expert, state, num_futures)
+        self._rollout = ExpertRollout(gated.expert, [state], num_futures)
         self._index_of = {code: index for index, code in enumerate(gated.type_codes)}
         # a type that the expert lacks cannot be in its memory, so no future has it
         self._is_known = np.isin(self._codes, gated.type_codes)
@@ -62,8 +62,7 @@ class MixedExpert:
             of_expert = code_forecasts(forecasts, grid, tick=self._gated.expert.tick)
             intervals = intervals.mixed_with(of_expert, gate.time)
         if log_probability is not None:
-            coarse = forecasts.interval_forecasts(grid.coarsened(GRID_FACTOR))
-            types = forecasts.marginal_type_log_probabilities(coarse)
+            types = forecasts.on_grid(grid.coarsened(GRID_FACTOR)).type_log_probabilities()
             arranged = self._gated.arrange_types(types, self._codes)
             log_probability = mix_logs(gate.type, log_probability, arranged)
         return intervals, log_probability

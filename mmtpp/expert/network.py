@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, linear
 
 from mmtpp.core.past.event_memory import LIMIT
 from mmtpp.core.past.event_words import NO_WORD
@@ -23,6 +23,7 @@ TEXT_FEATURES = 3 * _WORD_WIDTH
 """Number of features of a text, V: the mean of all words, the first and the last word."""
 _WORD_SPREAD = 0.3  # of the random start of a word
 _MIN_DEVIATION = 1e-3
+_GIVEN_VALUES = 3  # that the head of the type reads of an interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ class ExpertNetwork(nn.Module):
         self.contract = nn.Linear(2 * width, width)
         self.interval_head = LogNormalHead(width, size.num_components, scale)
         self.type_head = nn.Sequential(
-            nn.Linear(width + 3, width), nn.GELU(), nn.Linear(width, size.num_types)
+            nn.Linear(width + _GIVEN_VALUES, width), nn.GELU(), nn.Linear(width, size.num_types)
         )
         if size.num_words:
             # the row of NO_WORD is and stays zero
@@ -220,9 +221,38 @@ class ExpertNetwork(nn.Module):
             hidden: (N, width) hidden states.
             intervals: (N,) intervals until the next event, in the source's unit.
         """
-        z = self.scale.normalise(intervals.clamp(min=self.scale.smallest))[:, None]
-        given = torch.cat([z, z**2, torch.sin(z)], -1).to(hidden.dtype)
+        given = self._given(intervals).to(hidden.dtype)
         return self.type_head(torch.cat([hidden, given], -1)).float().log_softmax(-1)
+
+    def mean_type_probabilities(
+        self, hidden: torch.Tensor, intervals: torch.Tensor, weights: torch.Tensor
+    ) -> torch.Tensor:
+        """(K, N) float64 weighted sums of the probabilities of the next type at Q intervals.
+
+        The events are the last axis, because operations along few types are slow.
+
+        Args:
+            hidden: (N, width) hidden states.
+            intervals: (Q, N) intervals until the next event, in the source's unit.
+            weights: (Q, N) weights of the intervals.
+        """
+        first, _, last = self.type_head
+        assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        of_hidden, of_given = first.weight.split([self.size.width, _GIVEN_VALUES], 1)
+        # the hidden states' part of the first layer is the same for all intervals
+        inner = self._given(intervals) @ of_given.T
+        inner += linear(hidden, of_hidden, first.bias)
+        inner = gelu(inner).flatten(0, 1)
+        logits = torch.addmm(last.bias[:, None], last.weight, inner.T)
+        # in float64, so that hardly any type has the probability 0
+        chances = (logits - logits.amax(0)).double().exp_().unflatten(1, intervals.shape)
+        return (chances * (weights / chances.sum(0))).sum(1)
+
+    def _given(self, intervals: torch.Tensor) -> torch.Tensor:
+        """What the head of the type reads of intervals, in a new last axis."""
+        z = self.scale.normalise(intervals.clamp(min=self.scale.smallest))
+        return torch.stack([z, z**2, torch.sin(z)], -1)
 
     def forward(
         self,

@@ -102,9 +102,8 @@ def _losses(
     forecasts = ExpertForecasts.after(
         networks, events.memory, events.types, events.words, events.images
     )
-    types = forecasts.type_log_probabilities(events.next_intervals)
-    type_nll = -types.gather(1, events.next_types[:, None])[:, 0]
-    return -forecasts.log_density(events.next_intervals), type_nll
+    log_density, log_types = forecasts.log_likelihoods(events.next_intervals)
+    return -log_density, -log_types.gather(1, events.next_types[:, None])[:, 0]
 
 
 def _passes(events: NextEvents) -> Iterator[NextEvents]:

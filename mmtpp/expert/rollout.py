@@ -4,13 +4,15 @@ Axes: N futures, K types.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtpp.core.forecasting.futures import RandomNumbers
 from mmtpp.core.past.event_images import NO_IMAGE
-from mmtpp.core.past.event_memory import next_rows
+from mmtpp.core.past.event_memory import MemoryState, next_rows
 from mmtpp.core.past.event_words import NO_WORD
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.clock import round_to_ticks
@@ -22,8 +24,7 @@ FloatArray = NDArray[np.float64]
 
 
 class Rollout(ABC):
-    """Forecasts the next event of futures that begin after the same past. Sampled events have no
-    texts and no images.
+    """Forecasts the next event of futures. Sampled events have no texts and no images.
 
     Attributes:
         forecasts: Forecasts of the next event of each future.
@@ -32,7 +33,7 @@ class Rollout(ABC):
     forecasts: ExpertForecasts
 
     @abstractmethod
-    def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
+    def sample_intervals(self, rng: RandomNumbers) -> FloatArray:
         """(N,) one interval of each future, a whole number of ticks."""
 
     @abstractmethod
@@ -44,9 +45,10 @@ class Rollout(ABC):
             types: (N,) indices of the model's types.
         """
 
-    def log_density(self, intervals: FloatArray) -> FloatArray:
-        """(N,) log density of the next intervals."""
-        return self.forecasts.log_density(_tensor(intervals)).numpy()
+    def log_likelihoods(self, intervals: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """(N,) log density of the next intervals, and (N, K) log probability of the types then."""
+        log_density, log_types = self.forecasts.log_likelihoods(_tensor(intervals))
+        return log_density.numpy(), log_types.numpy()
 
     def type_log_probabilities(self, intervals: FloatArray) -> FloatArray:
         """(N, K) log probability of the next type, given the next intervals."""
@@ -54,24 +56,28 @@ class Rollout(ABC):
 
 
 class ExpertRollout(Rollout):
-    """Futures of an expert.
+    """Futures of an expert from one or several origins.
 
     Args:
         expert: The expert.
-        state: State of the sequence at the origin.
-        num_futures: Number of futures, N.
+        states: States of the sequences at the origins.
+        num_futures: Number of futures of each origin; they are one after the other.
     """
 
-    def __init__(self, expert: Expert, state: SequenceState, num_futures: int) -> None:
-        self._expert, self._state = expert, state.memory.repeat(num_futures)
-        self._times = np.full(num_futures, state.memory.last_time)
-        self._words = torch.from_numpy(state.words).expand(num_futures, -1)
+    def __init__(self, expert: Expert, states: Sequence[SequenceState], num_futures: int) -> None:
+        rows = torch.arange(len(states)).repeat_interleave(num_futures)
+        self._expert = expert
+        self._state = MemoryState.join([states[row].memory for row in rows.tolist()])
+        self._times = np.asarray(self._state.last_time)
+        # of sampled events
+        first = states[0]
+        self._words = torch.full((1, len(first.words)), NO_WORD, dtype=torch.int16)
         self._images = None
-        if state.image is not None:
-            self._images = torch.from_numpy(state.image).expand(num_futures, -1)
-        self.forecasts = forecasts_after(expert, [state] * num_futures)
+        if first.image is not None:
+            self._images = torch.full((1, len(first.image)), NO_IMAGE, dtype=torch.int16)
+        self.forecasts = forecasts_after(expert, states).select(rows)
 
-    def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
+    def sample_intervals(self, rng: RandomNumbers) -> FloatArray:
         """(N,) one interval of each future, a whole number of ticks."""
         return round_to_ticks(self.forecasts.sample_intervals(rng), self._expert.tick)
 
@@ -87,15 +93,12 @@ class ExpertRollout(Rollout):
         no_texts = np.zeros(size, dtype=np.int32)
         events = PastEvents(self._times, types, no_texts, np.zeros(size, dtype=np.bool_))
         rows, self._state = next_rows(self._expert.memory, self._state, events)
-        self._words = torch.full_like(self._words, NO_WORD)
-        if self._images is not None:
-            self._images = torch.full_like(self._images, NO_IMAGE)
         self.forecasts = ExpertForecasts.after(
             self._expert.networks,
             torch.from_numpy(rows),
             torch.from_numpy(types.astype(np.int64)),
-            self._words,
-            self._images,
+            self._words.expand(size, -1),
+            None if self._images is None else self._images.expand(size, -1),
         )
 
 

@@ -96,8 +96,7 @@ def forecast_next_events(
         for sequence_id, state in zip(sequence_ids, states, strict=True)
     ]
     forecasts = forecasts_after(expert, states)
-    rollouts = [partial(ExpertRollout, expert, state) for state in states]
-    return _forecast_all(origins, forecasts, rollouts, settings)
+    return _forecast_all(origins, forecasts, partial(ExpertRollout, expert, states), settings)
 
 
 def _origin(sequence_id: str, state: SequenceState, trained_tasks: TrainedTasks) -> Origin:
@@ -121,20 +120,21 @@ def forecast_after(
         begin_rollout: Returns futures at the origin, given their number.
         settings: Settings of the forecasts.
     """
-    [forecast] = _forecast_all([origin], begin_rollout(1).forecasts, [begin_rollout], settings)
+    [forecast] = _forecast_all([origin], begin_rollout(1).forecasts, begin_rollout, settings)
     return forecast
 
 
 def _forecast_all(
     origins: Sequence[Origin],
     forecasts: ExpertForecasts,
-    rollouts: Sequence[Callable[[int], Rollout]],
+    begin_rollout: Callable[[int], Rollout],
     settings: DensityForecastSettings,
 ) -> list[Forecast]:
-    """Forecasts after N last events, from the densities and the beginnings of futures of each."""
+    """Forecasts after N last events, from the densities and the beginnings of futures."""
     trained_tasks = settings.trained_tasks
-    intervals = forecasts.interval_forecasts(settings.grid)
-    log_probabilities = forecasts.marginal_type_log_probabilities(intervals)
+    on_grid = forecasts.on_grid(settings.grid)
+    intervals, log_probabilities = on_grid.intervals(), on_grid.type_log_probabilities()
+    futures = _futures(origins, begin_rollout, settings)
     return [
         Forecast(
             sequence_id=origin.sequence_id,
@@ -144,27 +144,35 @@ def _forecast_all(
             last_type=trained_tasks.name_of(origin.type_code),
             interval=interval,
             type_probabilities=named_probabilities(log_probability, trained_tasks),
-            futures=_futures(origin, begin_rollout, settings),
+            futures=of_origin,
         )
-        for origin, begin_rollout, interval, log_probability in zip(
-            origins, rollouts, intervals.split(), log_probabilities, strict=True
+        for origin, of_origin, interval, log_probability in zip(
+            origins, futures, intervals.split(), log_probabilities, strict=True
         )
     ]
 
 
 def _futures(
-    origin: Origin, begin_rollout: Callable[[int], Rollout], settings: DensityForecastSettings
-) -> tuple[tuple[FutureEvent, ...], ...] | None:
-    """Sampled futures; None if ``prediction`` asks for none."""
+    origins: Sequence[Origin],
+    begin_rollout: Callable[[int], Rollout],
+    settings: DensityForecastSettings,
+) -> Sequence[tuple[tuple[FutureEvent, ...], ...] | None]:
+    """Sampled futures of each origin; None if ``prediction`` asks for none."""
     trained_tasks, prediction = settings.trained_tasks, settings.prediction
     if not prediction.num_futures:
-        return None
+        return [None] * len(origins)
     sampled = sample_futures(
         begin_rollout(prediction.num_futures),
         FutureSettings(
             prediction.num_futures, prediction.horizon or np.inf, prediction.max_future_events
         ),
-        np.random.default_rng(seed_from("futures", settings.seed, origin.sequence_id)),
+        [
+            np.random.default_rng(seed_from("futures", settings.seed, origin.sequence_id))
+            for origin in origins
+        ],
     )
     codes = np.asarray(trained_tasks.type_codes)
-    return named_futures(sampled, codes[sampled.types], origin.time, trained_tasks)
+    return [
+        named_futures(futures, codes[futures.types], origin.time, trained_tasks)
+        for origin, futures in zip(origins, sampled, strict=True)
+    ]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtpp.core.forecasting.futures import RandomNumbers
 from mmtpp.core.past.event_memory import memory_rows, next_rows
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.clock import round_to_ticks
@@ -115,7 +116,7 @@ class SoftRollout(Rollout):
             np.full(num_futures, int(past.types[-1])),
         )
 
-    def sample_intervals(self, rng: np.random.Generator) -> FloatArray:
+    def sample_intervals(self, rng: RandomNumbers) -> FloatArray:
         """(N,) one interval of each future, a whole number of ticks."""
         tick = self._distributions.model.settings.tick
         return round_to_ticks(self.forecasts.sample_intervals(rng), tick)

@@ -199,7 +199,10 @@ def test_a_rollout_forecasts_as_a_row_with_the_same_events(model: SoftModel):
         whole = expected.select(slice(label, label + 1))
         one = torch.from_numpy(interval[:1].astype(np.float32))
         np.testing.assert_allclose(
-            rollout.log_density(interval), whole.log_density(one).expand(3), rtol=1e-3, atol=1e-4
+            rollout.log_likelihoods(interval)[0],
+            whole.log_density(one).expand(3),
+            rtol=1e-3,
+            atol=1e-4,
         )
         index = int(np.searchsorted(TYPE_CODES, events.types[event]))
         rollout.append(interval, np.full(3, index))

@@ -3,6 +3,7 @@
 Axes: N futures, S events of a future, K types.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,7 +49,52 @@ class MixedModel(Protocol):
         ...
 
 
-def draw(probabilities: FloatArray, rng: np.random.Generator) -> NDArray[np.int64]:
+class RandomNumbers(Protocol):
+    """What futures draw from: a generator of NumPy, or ``JoinedNumbers``."""
+
+    def random(self, size: int, /) -> FloatArray:
+        """(N,) uniform numbers."""
+        ...
+
+    def standard_normal(self, size: int, /) -> FloatArray:
+        """(N,) standard normal numbers."""
+        ...
+
+    def integers(self, high: int, /, *, size: int) -> NDArray[np.int64]:
+        """(N,) whole numbers from 0 to below ``high``."""
+        ...
+
+
+class JoinedNumbers:
+    """Random numbers for the futures of several origins at once.
+
+    Every origin has a generator of its own, so its futures do not depend on the other origins.
+
+    Args:
+        generators: Generator of each origin. The numbers of an origin are one after the other.
+    """
+
+    def __init__(self, generators: Sequence[np.random.Generator]) -> None:
+        self._generators = generators
+
+    def random(self, size: int) -> FloatArray:
+        """(N,) uniform numbers, the same number for every origin."""
+        part = size // len(self._generators)
+        return np.concatenate([generator.random(part) for generator in self._generators])
+
+    def standard_normal(self, size: int) -> FloatArray:
+        """(N,) standard normal numbers, the same number for every origin."""
+        part = size // len(self._generators)
+        return np.concatenate([generator.standard_normal(part) for generator in self._generators])
+
+    def integers(self, high: int, *, size: int) -> NDArray[np.int64]:
+        """(N,) whole numbers from 0 to below ``high``, the same number for every origin."""
+        part = size // len(self._generators)
+        parts = [generator.integers(high, size=part) for generator in self._generators]
+        return np.concatenate(parts)
+
+
+def draw(probabilities: FloatArray, rng: RandomNumbers) -> NDArray[np.int64]:
     """(N,) one index drawn from every row of (N, K) probabilities."""
     cumulative = np.cumsum(probabilities, axis=1)
     draws = rng.random(len(probabilities))[:, None] * cumulative[:, -1:]

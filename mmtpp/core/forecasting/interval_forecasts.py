@@ -8,6 +8,7 @@ Axes: B targets, S expanded first bytes, G bins of the grid.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -115,7 +116,7 @@ class IntervalGrid:
         return np.where((bins >= 1) & (bins < len(self.edges) - 1), bins, -1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for cached properties
 class IntervalForecasts:
     """Distributions of the interval until the next event, in the source's time unit.
 
@@ -152,6 +153,22 @@ class IntervalForecasts:
         inside = zero + mass.sum(axis=1)
         mass = np.concatenate([np.zeros((len(first), 1)), mass], axis=1)
         return cls(grid, zero / inside, mass / inside[:, None], 1 - inside)
+
+    @classmethod
+    def from_cdf(cls, grid: IntervalGrid, cdf: FloatArray) -> "IntervalForecasts":
+        """Build smooth distributions from cumulative probabilities.
+
+        Args:
+            grid: The grid.
+            cdf: (B, G + 1) probabilities of at most each edge, not decreasing up to rounding. The
+                first column is the probability of simultaneous events, and the probability above
+                the last column is off the grid.
+        """
+        zero = cdf[:, 0]
+        mass = np.maximum(np.diff(cdf, axis=1), 0.0)
+        inside = zero + mass.sum(axis=1)
+        outside = np.maximum(1 - inside, 0.0)
+        return cls(grid, zero / inside, mass / inside[:, None], outside, is_smooth=True)
 
     def mixed_with(self, other: "IntervalForecasts", weight: float) -> "IntervalForecasts":
         """The weighted means of the probabilities of two forecasts on the same grid.
@@ -219,9 +236,16 @@ class IntervalForecasts:
 
         The median is the point forecast with the least absolute error.
         """
-        cdf = self._cdf_at_edges()
-        below = [(cdf[:, 1:] < level).sum(axis=1) for level in levels]
-        bins = np.minimum(np.stack(below, axis=1), self.mass.shape[1] - 1)
+        cdf = self._cdf_at_edges
+        last = self.mass.shape[1] - 1
+        # the first bin that reaches the level; rounding may keep the last edge below a level of 1
+        bins = np.stack(
+            [
+                np.where(cdf[:, -2] < level, last, (cdf[:, 1:] >= level).argmax(axis=1))
+                for level in levels
+            ],
+            axis=1,
+        )
         rows = np.arange(len(self))[:, None]
         inside = np.asarray(levels) - cdf[rows, bins]
         mass = self.mass[rows, bins]
@@ -235,7 +259,7 @@ class IntervalForecasts:
         values = np.asarray(intervals, dtype=np.float64)
         bins, share = self._locate(values)
         rows = np.arange(len(self))
-        probability = self._cdf_at_edges()[rows, bins] + share * self.mass[rows, bins]
+        probability = self._cdf_at_edges[rows, bins] + share * self.mass[rows, bins]
         return np.where(values < 0, 0.0, np.minimum(probability, 1.0))
 
     def survival(self, intervals: ArrayLike) -> FloatArray:
@@ -243,9 +267,7 @@ class IntervalForecasts:
         values = np.asarray(intervals, dtype=np.float64)
         bins, share = self._locate(values)
         rows = np.arange(len(self))
-        probability = (
-            self._survival_at_edges()[rows, bins + 1] + (1 - share) * self.mass[rows, bins]
-        )
+        probability = self._survival_at_edges[rows, bins + 1] + (1 - share) * self.mass[rows, bins]
         return np.where(values < 0, 1.0, probability)
 
     def density(self, intervals: ArrayLike, *, tick: float) -> FloatArray:
@@ -319,20 +341,26 @@ class IntervalForecasts:
         The integral over x of (F(x) - [x >= interval]) squared, exact for the piecewise linear F;
         Gneiting and Raftery 2007, equation 20.
         """
-        values = np.asarray(intervals, dtype=np.float64)[:, None]
-        cdf = self._cdf_at_edges()
-        low, high = self.edges[:-1], self.edges[1:]
-        split = np.clip(values, low, high)
-        middle = cdf[:, :-1] + self.mass * (split - low) / (high - low)
+        values = np.asarray(intervals, dtype=np.float64)
+        bins, share = self._locate(values)
+        rows, widths = np.arange(len(self)), self.grid.widths
+        cdf = self._cdf_at_edges
+        # F(x) - [x >= interval] at the edges; linear within every bin but that of the interval
+        error: FloatArray = np.subtract(cdf, np.greater(np.arange(cdf.shape[1]), bins[:, None]))
+        corners = np.append(widths, 0.0) + np.append(0.0, widths)
+        linear = np.square(error) @ corners + (error[:, :-1] * error[:, 1:]) @ widths
 
-        def integral(start: FloatArray, end: FloatArray, width: FloatArray) -> FloatArray:
-            return (start * start + start * end + end * end) / 3 * width
+        def square(start: FloatArray, end: FloatArray) -> FloatArray:
+            return start * start + start * end + end * end
 
-        below = integral(cdf[:, :-1], middle, split - low)
-        above = integral(1 - middle, 1 - cdf[:, 1:], high - split)
-        beyond = np.maximum(values[:, 0] - self.edges[-1], 0)
-        return (below + above).sum(axis=1) + beyond
+        low, high = error[rows, bins], error[rows, bins + 1]
+        middle = low + share * self.mass[rows, bins]
+        split = share * square(low, middle) + (1 - share) * square(middle - 1, high)
+        in_bin = widths[bins] * (split - square(low, high))
+        beyond = np.maximum(values - self.edges[-1], 0)
+        return (linear + in_bin) / 3 + beyond
 
+    @cached_property
     def _cdf_at_edges(self) -> FloatArray:
         """(B, G + 1) probabilities of at most the edge, from ``zero`` to 1."""
         cdf = np.empty((len(self), len(self.edges)))
@@ -341,6 +369,7 @@ class IntervalForecasts:
         cdf[:, 1:] += self.zero[:, None]
         return np.minimum(cdf, 1.0)
 
+    @cached_property
     def _survival_at_edges(self) -> FloatArray:
         """(B, G + 1) probabilities of more than the edge, summed from the last edge."""
         survival = np.zeros((len(self), len(self.edges)))
@@ -356,7 +385,7 @@ class IntervalForecasts:
     def _sum_of_bins(self, start: NDArray[np.integer], end: NDArray[np.integer]) -> FloatArray:
         """(B,) probability of the bins from ``start`` to before ``end``."""
         rows = np.arange(len(self))
-        below, above = self._cdf_at_edges(), self._survival_at_edges()
+        below, above = self._cdf_at_edges, self._survival_at_edges
         from_below = below[rows, end] - below[rows, start]
         return np.where(below[rows, start] < 0.5, from_below, above[rows, start] - above[rows, end])
 

@@ -50,13 +50,14 @@ class ExpertScorer:
         tick = self._gated.expert.tick
         true = sample.event_values("interval")[events]
         given = torch.from_numpy(true.astype(np.float32))
-        coarse = forecasts.interval_forecasts(self._grid.coarsened(GRID_FACTOR))
+        coarse = forecasts.on_grid(self._grid.coarsened(GRID_FACTOR))
+        log_density, joint = forecasts.log_likelihoods(given)
         return GatedForecasts(
             gate=self._gated.gate,
             intervals=code_forecasts(forecasts, self._grid, tick=tick),
-            likelihoods=forecasts.interval_likelihoods(given),
-            type=self._arranged(forecasts.marginal_type_log_probabilities(coarse)),
-            joint=self._arranged(forecasts.type_log_probabilities(given).numpy()),
+            likelihoods=forecasts.interval_likelihoods(given, log_density),
+            type=self._arranged(coarse.type_log_probabilities()),
+            joint=self._arranged(joint.numpy()),
         )
 
     def _arranged(self, log_probabilities: FloatArray) -> FloatArray:

@@ -89,5 +89,6 @@ class SoftFutureActor(SoftActor):
         name = sample.sequence_ids[0].as_py()
         origin = int(sample.event_values("position")[-1])
         rng = np.random.default_rng(seed_from("horizon", self._settings.seed, name, origin))
-        futures = sample_futures(self.begin_rollout(sample, wanted.num_futures), wanted, rng)
+        rollout = self.begin_rollout(sample, wanted.num_futures)
+        [futures] = sample_futures(rollout, wanted, [rng])
         return pa.Table.from_pylist(future_rows(futures, self.codes, name, origin), FUTURE_SCHEMA)

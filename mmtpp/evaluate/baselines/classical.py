@@ -21,7 +21,7 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalGrid, IntervalRang
 from mmtpp.core.point_processes.hawkes import Hawkes
 from mmtpp.core.point_processes.history import History
 from mmtpp.evaluate.baselines.marginal import Marginal
-from mmtpp.evaluate.scores.targets import complete_targets, time_columns, type_columns
+from mmtpp.evaluate.scores.targets import complete_targets, scored_time_columns, type_columns
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Baselines:
         tables = {"last": complete_targets(last, size)}
         for name, model in self.models.items():
             parts = [
-                time_columns(forecasts, history.intervals[rows], tick=self.tick)
+                scored_time_columns(forecasts, history.intervals[rows], tick=self.tick)
                 for rows, forecasts in zip(
                     history.chunks(), model.forecast_intervals(history, self.grid), strict=True
                 )

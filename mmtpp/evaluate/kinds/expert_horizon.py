@@ -1,6 +1,6 @@
 """Futures of a temporal expert from origins within held-out sequences: the work of a Ray task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,8 @@ from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.expert.sequence_state import SequenceState
+
+_FUTURES_PER_BATCH = 1024  # sampled at once
 
 
 def sample_sequence_futures(
@@ -37,6 +39,29 @@ def sample_sequence_futures(
         Table of ``horizon_actor.FUTURE_SCHEMA``.
     """
     rows: list[dict[str, object]] = []
+    all_origins = list(_origins(sequences, settings, num_origins))
+    batch_size = max(1, _FUTURES_PER_BATCH // settings.num_futures)
+    for start in range(0, len(all_origins), batch_size):
+        origins = all_origins[start : start + batch_size]
+        states = [
+            SequenceState.after(expert.memory, sequence.past.slice(0, end))
+            for sequence, end in origins
+        ]
+        generators = [
+            np.random.default_rng(seed_from("horizon", seed, sequence.sequence_id, end - 1))
+            for sequence, end in origins
+        ]
+        rollout = ExpertRollout(expert, states, settings.num_futures)
+        sampled = sample_futures(rollout, settings, generators)
+        for (sequence, end), futures in zip(origins, sampled, strict=True):
+            rows += future_rows(futures, np.asarray(type_codes), sequence.sequence_id, end - 1)
+    return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
+
+
+def _origins(
+    sequences: Sequence[ScoredSequence], settings: FutureSettings, num_origins: int
+) -> Iterator[tuple[ScoredSequence, int]]:
+    """Sequences with the numbers of their events before the futures."""
     for sequence in sequences:
         first_target = int(np.flatnonzero(sequence.is_target)[0])
         # the first event has no interval: futures follow the second event at the earliest
@@ -46,11 +71,4 @@ def sample_sequence_futures(
             horizon=settings.horizon,
             first=max(2, first_target),
         )
-        for end in ends:
-            state = SequenceState.after(expert.memory, sequence.past.slice(0, end))
-            rng = np.random.default_rng(seed_from("horizon", seed, sequence.sequence_id, end - 1))
-            futures = sample_futures(
-                ExpertRollout(expert, state, settings.num_futures), settings, rng
-            )
-            rows += future_rows(futures, np.asarray(type_codes), sequence.sequence_id, end - 1)
-    return pa.Table.from_pylist(rows, FUTURE_SCHEMA)
+        yield from ((sequence, int(end)) for end in ends)

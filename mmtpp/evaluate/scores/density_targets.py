@@ -34,12 +34,12 @@ def density_columns(
     for start in range(0, max(1, len(types)), _TARGETS_PER_PASS):
         part = slice(start, start + _TARGETS_PER_PASS)
         chosen, true = forecasts.select(part), intervals[part]
-        on_grid = chosen.interval_forecasts(grid)
-        time = time_columns(on_grid, true.double().numpy(), tick=forecasts.tick)
-        time["time_nll"] = chosen.interval_likelihoods(true).nll
-        marginal = chosen.marginal_type_log_probabilities(on_grid)
-        joint = chosen.type_log_probabilities(true).numpy()
+        on_grid = chosen.on_grid(grid)
+        log_density, joint = chosen.log_likelihoods(true)
+        time = time_columns(on_grid.intervals(), true.double().numpy(), tick=forecasts.tick)
+        time["time_nll"] = chosen.interval_nll(true, log_density)
+        marginal = on_grid.type_log_probabilities()
         types_of_part = type_columns("", marginal, types[part], codes)
-        joint_types = type_columns("joint_", joint, types[part], codes)
+        joint_types = type_columns("joint_", joint.numpy(), types[part], codes)
         parts.append({**time, **types_of_part, **joint_types})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -88,9 +88,11 @@ def target_table(
     columns = event_columns(sample, events)
     if forecasts.time is not None:
         true = sample.event_values("interval")[questioned]
-        time = _time_forecast_columns(forecasts.time, true, tick=tick, num_bytes=num_bytes)
-        if expert is not None:
-            time = _mixed_time_columns(time["time_nll"], forecasts.time, expert, true, tick=tick)
+        nll = _time_nll(forecasts.time, true, tick=tick, num_bytes=num_bytes)
+        if expert is None:
+            time = _time_forecast_columns(nll, forecasts.time, true, tick=tick)
+        else:
+            time = _mixed_time_columns(nll, forecasts.time, expert, true, tick=tick)
         columns |= {name: column[chosen] for name, column in time.items()}
     true_index = np.searchsorted(codes, row.event_type[events])
     for prefix, log_probability in _type_forecasts(forecasts, expert).items():
@@ -138,12 +140,10 @@ def event_columns(sample: AssembledRow, events: np.ndarray) -> dict[str, object]
 
 
 def _time_forecast_columns(
-    forecasts: TimeForecasts, true: np.ndarray, *, tick: float, num_bytes: int
+    nll: np.ndarray, forecasts: TimeForecasts, true: np.ndarray, *, tick: float
 ) -> dict[str, np.ndarray]:
     """Interval forecasts of a model and their scores, by column."""
-    columns = time_columns(forecasts.interval, true, tick=tick)
-    nll = _time_nll(columns["time_nll"], forecasts, true, tick=tick, num_bytes=num_bytes)
-    return columns | {
+    return time_columns(forecasts.interval, true, tick=tick) | {
         "greedy": forecasts.greedy,
         "code_nll": forecasts.code_nll,
         "time_nll": nll,
@@ -185,12 +185,7 @@ def _type_forecasts(
 
 
 def _time_nll(
-    on_grid: np.ndarray,
-    forecasts: TimeForecasts,
-    true: np.ndarray,
-    *,
-    tick: float,
-    num_bytes: int,
+    forecasts: TimeForecasts, true: np.ndarray, *, tick: float, num_bytes: int
 ) -> np.ndarray:
     """Negative log-likelihood of the true intervals, in nats.
 
@@ -198,6 +193,7 @@ def _time_nll(
     the grid has the density of its code.
     """
     outside, zero = forecasts.interval.outside, forecasts.interval.zero
+    on_grid = forecasts.interval.nll(true, tick=tick)
     nll = on_grid - np.log1p(-outside)
     # without a clock, a density is conditional on an interval above 0, on the grid or off it
     apart = np.zeros(len(nll)) if tick else np.log1p(-zero * (1 - outside))
@@ -211,7 +207,7 @@ def _time_nll(
 def time_columns(
     forecasts: IntervalForecasts, true: np.ndarray, *, tick: float
 ) -> dict[str, np.ndarray]:
-    """Interval forecasts and their scores, by column.
+    """Interval forecasts and their scores but the likelihood, by column.
 
     Args:
         forecasts: B forecasts.
@@ -228,10 +224,17 @@ def time_columns(
         "crps": forecasts.crps(true),
         "cdf": forecasts.cdf(true),
         **_ends_of_tick(forecasts, true, tick=tick),
-        "time_nll": forecasts.nll(true, tick=tick),
         "outside": forecasts.outside,
         "simultaneous": simultaneous_probability(forecasts),
     }
+
+
+def scored_time_columns(
+    forecasts: IntervalForecasts, true: np.ndarray, *, tick: float
+) -> dict[str, np.ndarray]:
+    """``time_columns``, and the likelihood on the forecasts' grid."""
+    columns = time_columns(forecasts, true, tick=tick)
+    return columns | {"time_nll": forecasts.nll(true, tick=tick)}
 
 
 def _ends_of_tick(

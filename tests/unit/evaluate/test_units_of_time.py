@@ -96,7 +96,6 @@ def test_without_a_tick_densities_are_those_of_events_apart():
     codes = encode_intervals(waits, num_bytes=2)
     assert codes[2, 0] not in grid.first_bytes
     whole = _time_nll(
-        nll,
         TimeForecasts(
             np.arange(3, dtype=np.int32), forecasts, greedy=waits, code_nll=np.full(3, 4.0)
         ),

@@ -65,7 +65,7 @@ def test_without_a_clock_bins_have_their_share_of_the_distribution(small: SmallF
     forecasts = ExpertForecasts.after(networks, events.memory, events.types, events.words)
     grid = IntervalRange(TICK, 60.0, 0.0).grid(num_bytes=2)
     intervals = code_forecasts(forecasts, grid, tick=0.0)
-    smooth = forecasts.interval_forecasts(grid)
+    smooth = forecasts.on_grid(grid).intervals()
     assert intervals.zero == pytest.approx(smooth.zero, abs=1e-6)
     assert np.cumsum(intervals.mass, axis=1) == pytest.approx(
         np.cumsum(smooth.mass, axis=1), abs=3e-3

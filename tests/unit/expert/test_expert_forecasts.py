@@ -9,7 +9,7 @@ import torch
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.model_kind import ModelKind
-from mmtpp.expert import expert_forecasts
+from mmtpp.expert import grid_forecasts
 from mmtpp.expert.expert_folder import WEIGHTS_FILE, Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
@@ -53,7 +53,7 @@ def test_interval_and_type_have_the_mean_of_the_joint_distributions(
 
 def test_the_grid_has_the_probabilities_of_ticks(forecasts: ExpertForecasts):
     grid = IntervalRange(TICK, 60.0, TICK).grid(num_bytes=2).coarsened(8)
-    intervals = forecasts.interval_forecasts(grid)
+    intervals = forecasts.on_grid(grid).intervals()
     assert np.allclose(intervals.zero + intervals.mass.sum(axis=1), 1.0)
     ticks = np.arange(1, 600) * TICK
     for value in (0.7, 2.0, 20.0):
@@ -67,7 +67,7 @@ def test_the_grid_has_the_probabilities_of_ticks(forecasts: ExpertForecasts):
 
 def test_simultaneous_events_have_the_probability_of_zero(forecasts: ExpertForecasts):
     grid = IntervalRange(TICK, 60.0, TICK).grid(num_bytes=2).coarsened(8)
-    intervals = forecasts.interval_forecasts(grid)
+    intervals = forecasts.on_grid(grid).intervals()
     of_tick = np.exp(forecasts.log_density(torch.zeros(40)).numpy()) * TICK
     inside = 1 - intervals.outside
     assert intervals.zero * inside == pytest.approx(of_tick, abs=1e-6)
@@ -82,9 +82,9 @@ def test_simultaneous_events_have_the_probability_of_zero(forecasts: ExpertForec
 def test_the_type_alone_is_the_mean_over_intervals(
     forecasts: ExpertForecasts, monkeypatch: pytest.MonkeyPatch, rows_per_pass: int
 ):
-    monkeypatch.setattr(expert_forecasts, "_ROWS_PER_PASS", rows_per_pass)
+    monkeypatch.setattr(grid_forecasts, "_ROWS_PER_PASS", rows_per_pass)
     grid = IntervalRange(TICK, 60.0, TICK).grid(num_bytes=2)
-    marginal = forecasts.marginal_type_log_probabilities(forecasts.interval_forecasts(grid))
+    marginal = forecasts.on_grid(grid).type_log_probabilities()
     assert np.exp(marginal).sum(axis=1) == pytest.approx(1.0)
     rng = np.random.default_rng(0)
     samples = np.mean(
@@ -103,7 +103,7 @@ def test_the_type_alone_is_the_mean_over_intervals(
 
 def test_sampled_intervals_follow_the_distribution(forecasts: ExpertForecasts):
     grid = IntervalRange(TICK, 60.0, TICK).grid(num_bytes=2)
-    intervals = forecasts.interval_forecasts(grid)
+    intervals = forecasts.on_grid(grid).intervals()
     rng = np.random.default_rng(0)
     samples = np.stack([forecasts.sample_intervals(rng) for _ in range(500)])
     for level in (0.25, 0.5, 0.75):
@@ -114,10 +114,10 @@ def test_sampled_intervals_follow_the_distribution(forecasts: ExpertForecasts):
 def test_futures_alternate_like_the_training_events(expert: Expert):
     [sequence] = alternating_sequences(1, 9)
     past = sequence.past.slice(0, 41)  # ends with type 0, after which an interval is short
-    futures = sample_futures(
-        ExpertRollout(expert, SequenceState.after(expert.memory, past), 50),
+    [futures] = sample_futures(
+        ExpertRollout(expert, [SequenceState.after(expert.memory, past)], 50),
         FutureSettings(50, 60.0, 20),
-        np.random.default_rng(0),
+        [np.random.default_rng(0)],
     )
     shown = futures.types[futures.is_within]
     expected = np.broadcast_to((np.arange(futures.types.shape[1]) + 1) % 2, futures.types.shape)
@@ -128,6 +128,28 @@ def test_futures_alternate_like_the_training_events(expert: Expert):
     ticks = futures.intervals / TICK
     assert np.allclose(ticks, np.rint(ticks))
     assert np.allclose(futures.type_probabilities.sum(axis=-1), 1.0)
+
+
+def test_futures_of_several_origins_are_those_of_each_origin_alone(expert: Expert):
+    settings = FutureSettings(6, 30.0, 20)
+    [sequence] = alternating_sequences(1, 9)
+    states = [
+        SequenceState.after(expert.memory, sequence.past.slice(0, end)) for end in (12, 41, 42)
+    ]
+
+    def generators() -> list[np.random.Generator]:
+        return [np.random.default_rng(seed) for seed in range(3)]
+
+    together = sample_futures(ExpertRollout(expert, states, 6), settings, generators())
+    lengths = set()
+    for state, generator, actual in zip(states, generators(), together, strict=True):
+        [alone] = sample_futures(ExpertRollout(expert, [state], 6), settings, [generator])
+        np.testing.assert_allclose(actual.intervals, alone.intervals, rtol=1e-5)
+        np.testing.assert_array_equal(actual.types, alone.types)
+        np.testing.assert_array_equal(actual.is_within, alone.is_within)
+        np.testing.assert_allclose(actual.nll, alone.nll, rtol=1e-3, atol=1e-3)
+        lengths.add(actual.types.shape[1])
+    assert len(lengths) > 1  # an origin ends when its own futures do
 
 
 def test_a_folder_gives_back_the_expert(expert: Expert, forecasts: ExpertForecasts, tmp_path):

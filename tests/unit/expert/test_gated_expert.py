@@ -57,7 +57,7 @@ def test_types_are_arranged_as_the_language_model_knows_them(expert: Expert):
 
 
 def test_a_rollout_continues_the_memory_of_the_past(expert: Expert, past: PastEvents):
-    rollout = ExpertRollout(expert, SequenceState.after(expert.memory, past), 2)
+    rollout = ExpertRollout(expert, [SequenceState.after(expert.memory, past)], 2)
     intervals, types = np.array([2.0, 3.5]), np.array([1, 0])
     rollout.append(intervals, types)
     rollout.append(intervals, 1 - types)
@@ -75,7 +75,7 @@ def test_a_rollout_continues_the_memory_of_the_past(expert: Expert, past: PastEv
             expert.networks, torch.from_numpy(rows[-1:]), last, no_words
         )
         given = np.full(2, 2.5)
-        assert rollout.log_density(given)[future] == pytest.approx(
+        assert rollout.log_likelihoods(given)[0][future] == pytest.approx(
             float(expected.log_density(torch.tensor([2.5]))[0]), rel=1e-5
         )
 
@@ -89,7 +89,7 @@ def test_forecasts_are_mixed_by_the_gate(expert: Expert, past: PastEvents):
     mixed = MixedExpert(gated, past, (0, 1), 1)
     mixed, mixed_types = mixed.mix_forecasts(model, log_types, grid)
     of_expert = code_forecasts(
-        ExpertRollout(expert, SequenceState.after(expert.memory, past), 1).forecasts,
+        ExpertRollout(expert, [SequenceState.after(expert.memory, past)], 1).forecasts,
         grid,
         tick=TICK,
     )

@@ -166,10 +166,10 @@ def test_futures_begin_with_the_image_of_the_last_event(expert: Expert):
     shares = []
     for image in (DARK, BRIGHT):
         shown = replace(past, images=EventImages(PIXELS, np.full(41, image, dtype=np.int32)))
-        futures = sample_futures(
-            ExpertRollout(expert, SequenceState.after(expert.memory, shown), 200),
+        [futures] = sample_futures(
+            ExpertRollout(expert, [SequenceState.after(expert.memory, shown)], 200),
             FutureSettings(200, 1000.0, 3),
-            np.random.default_rng(0),
+            [np.random.default_rng(0)],
         )
         shares.append(futures.types[:, 0].mean())
         assert np.isfinite(futures.intervals).all()

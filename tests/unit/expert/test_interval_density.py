@@ -1,6 +1,7 @@
 """Distributions of intervals: probabilities of ticks, against float64 and against their sum."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,11 +60,12 @@ def test_the_probabilities_of_all_ticks_sum_to_one():
 
 
 def test_the_cdf_contains_the_atom():
-    log_normals = _log_normals()
-    at_zero, *above = log_normals.cdf_at(torch.tensor([0.0, 1.0, 50.0]))[0].tolist()
-    assert at_zero == pytest.approx(float(log_normals.log_weights[0, -1].exp()), abs=1e-6)
-    for value, probability in zip((1.0, 50.0), above, strict=True):
-        assert probability == pytest.approx(_probability(log_normals, -1.0, value), rel=1e-5)
+    log_normals = _log_normals(replace(SCALE, tick=0.0))
+    for value in (0.0, 1.0, 50.0):
+        _, probability = log_normals.cdf_of_tick(torch.tensor([value]))
+        expected = _probability(log_normals, -1.0, value)
+        assert float(probability) == pytest.approx(expected, rel=1e-5)
+    assert float(log_normals.atom) == pytest.approx(_probability(log_normals, -1.0, 0.0))
 
 
 def test_times_without_a_clock_have_densities():
@@ -97,4 +99,5 @@ def test_a_new_head_gives_the_training_intervals():
     log_normals = head.distributions(torch.zeros(1, 4))
     for level in (0.1, 0.3, 0.5, 0.7, 0.9):
         value = torch.tensor([math.exp(np.quantile(logs, level))], dtype=torch.float32)
-        assert float(log_normals.cdf_at(value).detach()) == pytest.approx(level, abs=0.06)
+        below, _ = log_normals.cdf_of_tick(value)
+        assert float(below.detach()) == pytest.approx(level, abs=0.06)

@@ -54,7 +54,7 @@ def test_losses_and_forecasts_are_finite(case: str):
     grid = IntervalRange(positive.min(), positive.max(), tick).grid(num_bytes=2)
     events = blocks.load(0)
     forecasts = ExpertForecasts.after(fit.networks(), events.memory, events.types, events.words)
-    distribution = forecasts.interval_forecasts(grid)
+    distribution = forecasts.on_grid(grid).intervals()
     assert np.isfinite(distribution.mean()).all()
     assert (np.diff(distribution.quantiles((0.05, 0.5, 0.95)), axis=1) >= 0).all()
 

@@ -232,10 +232,10 @@ def test_futures_begin_with_the_words_of_the_last_event(expert: Expert):
     for word in (QUICK, SLOW):
         last = EventWords(np.array([word, 20, word], dtype=np.int16) + 1, np.array([0, 3]))
         read = replace(past, words=EventWords.join([before, last]))
-        futures = sample_futures(
-            ExpertRollout(expert, SequenceState.after(expert.memory, read), 200),
+        [futures] = sample_futures(
+            ExpertRollout(expert, [SequenceState.after(expert.memory, read)], 200),
             FutureSettings(200, 1000.0, 3),
-            np.random.default_rng(0),
+            [np.random.default_rng(0)],
         )
         shares.append(futures.types[:, 0].mean())
         assert np.isfinite(futures.intervals).all()
