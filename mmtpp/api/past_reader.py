@@ -17,7 +17,8 @@ from mmtpp.model.tokens.vocabulary import Vocabulary
 def read_past(
     sequence: EventSequence, vocabulary: Vocabulary, expert: Expert, type_codes: tuple[int, ...]
 ) -> PastEvents:
-    """The events of a sequence as an expert reads them; of the images, that of the last event.
+    """The events of a sequence as an expert reads them; of the images, those of the last
+    two.
 
     Args:
         sequence: At least one event.
@@ -26,7 +27,7 @@ def read_past(
         type_codes: Codes of the expert's types, in order.
 
     Raises:
-        DataError: An event has a type that the expert does not know, or the image is invalid.
+        DataError: An event has a type that the expert does not know, or an image is invalid.
     """
     [events] = tokenise_sequences([sequence], vocabulary)
     past = past_events(
@@ -39,8 +40,10 @@ def read_past(
     if not expert.reads_images:
         return past
     index = np.full(len(past), NO_IMAGE, dtype=np.int32)
-    pixels = np.zeros((0, IMAGE_VALUES), dtype=np.uint8)
-    if name := sequence.images[-1]:
-        index[-1] = 0
-        pixels = shrink(load_image(name, image_px=expert.image_px)[None])
-    return replace(past, images=EventImages(pixels, index))
+    pixels = [np.zeros((0, IMAGE_VALUES), dtype=np.uint8)]
+    for place in range(max(len(past) - 2, 0), len(past)):
+        if name := sequence.images[place]:
+            index[place] = len(pixels) - 1
+            pixels.append(shrink(load_image(name, image_px=expert.image_px)[None]))
+    images = EventImages.from_sequence(np.concatenate(pixels), index)
+    return replace(past, images=images)

@@ -43,9 +43,10 @@ class ExpertSection(Section):
     when it has not improved on the validation events for a third of its training."""
     max_steps: Annotated[PositiveInt, Affects.RUN] = 5000
     """Largest number of steps of a network."""
-    events_per_step: Annotated[PositiveInt, Affects.RUN] = 1024
-    """Number of events in a step, over all workers, above 0. With few training events a step
-    has fewer of them, but about 32 or more, so that an epoch has 8 steps."""
+    events_per_step: Annotated[Literal["auto"] | PositiveInt, Affects.RUN] = "auto"
+    """Number of events in a step, over all workers, above 0. ``auto``: 1,024, and 128 where images
+    are read, because what they show takes more steps to learn. With few training events a step has
+    fewer of them, but about 32 or more, so that an epoch has 8 steps."""
     learning_rate: Annotated[PositiveFloat, Affects.RUN] = 3e-3
     """Largest learning rate of AdamW, above 0."""
     weight_decay: Annotated[NonNegativeFloat, Affects.RUN] = 0.01
@@ -62,8 +63,8 @@ class ExpertSection(Section):
     """What the expert reads of texts: ``words`` (the number of tokens of each text, and the first
     and last 16 tokens of the newest one), ``length`` (only the numbers) or ``none``."""
     images: Annotated[Literal["none", "last"], Affects.RUN] = "none"
-    """What the expert reads of images: ``none`` or ``last`` (the image of the newest event, shrunk
-    to 24 x 24 pixels), which takes about five times as long to train."""
+    """What the expert reads of images: ``none`` or ``last`` (the image of the newest event and that
+    of the one before, shrunk to 24 x 24 pixels), which takes about 25 times as long to train."""
 
     def dropout_for(self, num_events: int) -> float:
         """Probability of dropout with a number of training events."""

@@ -63,8 +63,8 @@ class ExpertForecasts:
             types: (N,) index of the type of each event.
             words: (N, MAX_WORDS) words of the text of each event; (N, 0) for networks that do not
                 read words.
-            images: (N, IMAGE_VALUES) values of the image of each event; None for networks that do
-                not read images.
+            images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
+                it; None for networks that do not read images.
         """
         hidden = tuple(network.hidden(rows, types, words, images) for network in networks)
         densities = tuple(

@@ -26,21 +26,17 @@ from mmtpp.expert.hawkes_targets import HawkesTargets
 from mmtpp.expert.image_features import IMAGE_FEATURES
 from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.marginal_losses import marginal_losses
-from mmtpp.expert.network import (
-    TEXT_FEATURES,
-    ExpertNetwork,
-    Kept,
-    NetworkSize,
-    TrainingStatistics,
-)
+from mmtpp.expert.network import TEXT_FEATURES, ExpertNetwork, Kept, NetworkSize
 from mmtpp.expert.network_losses import ALONE, NetworkLosses, Ranks, event_losses, mean_losses
 from mmtpp.expert.network_start import NetworkStart, RandomStart
 from mmtpp.expert.next_events import EventBlocks, NextEvents
+from mmtpp.expert.training_statistics import TrainingStatistics
 
 _WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
 _AVERAGED_STEPS = 200
 _PATIENCE = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
+EVENTS_PER_STEP, EVENTS_WITH_IMAGES_PER_STEP = 1024, 128
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +56,8 @@ class ExpertFitSettings:
         hawkes_fraction: Probability that a target is drawn from a Hawkes process, 0 to below 1.
         epochs: Number of epochs of each network.
         max_steps: Largest number of steps of a network.
-        events_per_step: Number of events in a step, about; fewer with few training events.
+        events_per_step: Number of events in a step, about; fewer with few training events. None:
+            ``EVENTS_PER_STEP``, and ``EVENTS_WITH_IMAGES_PER_STEP`` where images are read.
         learning_rate: Largest learning rate of AdamW.
         weight_decay: Decoupled weight decay.
         num_validations: Number of validations of each network, evenly spaced.
@@ -75,7 +72,7 @@ class ExpertFitSettings:
     hawkes_fraction: float
     epochs: int
     max_steps: int
-    events_per_step: int
+    events_per_step: int | None
     learning_rate: float
     weight_decay: float
     num_validations: int
@@ -147,7 +144,7 @@ class ExpertFit:
                 reads_images=reads_images,
             ),
             self._scale,
-            training_statistics(training),
+            TrainingStatistics.from_events(training),
         )
         self._drawn = (
             HawkesTargets.fit(training, num_types=num_types, fraction=settings.hawkes_fraction)
@@ -409,7 +406,7 @@ class ExpertFit:
         )
         self._order = BatchOrder(
             self._training,
-            events_per_step=settings.events_per_step,
+            events_per_step=self._events_per_step,
             seed=seed_from(settings.seed, index),
             drawn=self._drawn,
         )
@@ -428,6 +425,13 @@ class ExpertFit:
         """The parameters of the present network that are trained, with their names."""
         named = self._network.named_parameters()
         return [(name, parameter) for name, parameter in named if parameter.requires_grad]
+
+    @property
+    def _events_per_step(self) -> int:
+        """Number of events in a step, about."""
+        if self.settings.events_per_step is not None:
+            return self.settings.events_per_step
+        return EVENTS_WITH_IMAGES_PER_STEP if self._start.size.reads_images else EVENTS_PER_STEP
 
     def _kept(self, places: NDArray[np.int64], batch_size: int) -> Kept | None:
         """The values that dropout keeps, whichever ranks share the batch."""
@@ -449,24 +453,6 @@ class ExpertFit:
         image = draw(IMAGE_FEATURES if self._start.size.reads_images else 0)
         num_columns = self._start.size.num_columns if settings.memory_dropout else 0
         return Kept(wide, text, image, draw(num_columns, settings.memory_dropout))
-
-
-def training_statistics(training: EventBlocks) -> TrainingStatistics:
-    """Means and deviations of the memory's columns, and the intervals of the scored events."""
-    count, sums, squares, log_intervals = 0, 0.0, 0.0, []
-    for events in training:
-        memory = events.memory.numpy()
-        count += len(memory)
-        sums = sums + memory.sum(0, dtype=np.float64)
-        squares = squares + np.square(memory, dtype=np.float64).sum(0)
-        log_intervals.append(training.memory.log_intervals(events.next_intervals.double().numpy()))
-    means = sums / count
-    deviations = np.sqrt(np.maximum(squares / count - means**2, 0.0))
-    return TrainingStatistics(
-        np.asarray(means, dtype=np.float32),
-        np.asarray(deviations, dtype=np.float32),
-        np.concatenate(log_intervals),
-    )
 
 
 def _copy(weights: Tensors) -> Tensors:

@@ -1,38 +1,83 @@
-"""Features of small images: a convolution by patches, two among neighbouring patches, and pooling.
+"""Features of small images: what is where, how neighbouring patches relate, and what changed.
 
-Pooling forgets places, so few events are enough to learn from. Axes: N images, V values of a small
-image, C channels, G patches a side, F features.
+The patches of the newest image and of the one before, whitened, become one grid of channels with
+learned places. What differs between the two images is summed over all places, where only changed
+ones count, and added everywhere. Layers relate neighbouring patches; each also reads the means and
+maxima over the grid (global pooling of KataGo, Wu 2019, arXiv:1902.10565).
+
+Axes: N events, V values of a small image, C channels, G patches a side, A values of a patch, F
+features.
 """
 
 import torch
 from torch import nn
 from torch.nn.functional import gelu
 
-from mmtpp.core.past.event_images import IMAGE_SIDE, NO_IMAGE
+from mmtpp.core.past.event_images import NO_IMAGE
+from mmtpp.expert.image_patches import (
+    PATCH_VALUES,
+    PATCHES_A_SIDE,
+    PatchStatistics,
+    split_patches,
+)
 
-_PATCH = 3  # pixels a side
-_CHANNELS = 16
-_DEPTH = 2
-IMAGE_FEATURES = (2 * _DEPTH + 1) * _CHANNELS
+_CHANNELS = 32
+_PATCH_WIDTH = 96
+_DEPTH = 4
+IMAGE_FEATURES = 3 * _CHANNELS
 """Number of features of an image, F."""
 
 
 class ImageFeatures(nn.Module):
-    """Turns small images into features; an event without an image has zeros."""
+    """Turns the newest two small images into features; an event without an image has zeros."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, _CHANNELS, _PATCH, stride=_PATCH)
-        self.neighbours = nn.ModuleList(
-            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1) for _ in range(_DEPTH)
+        self.mean = nn.Buffer(torch.full((PATCH_VALUES,), 127.5))
+        self.whitening = nn.Buffer(torch.eye(PATCH_VALUES) / 127.5)
+        self.patches = nn.Sequential(
+            nn.Linear(PATCH_VALUES, _PATCH_WIDTH), nn.GELU(), nn.Linear(_PATCH_WIDTH, _CHANNELS)
         )
+        self.both = nn.Linear(2 * _CHANNELS, _CHANNELS)
+        self.change = nn.Linear(_CHANNELS, _CHANNELS, bias=False)  # equal patches give zero
+        self.changed = nn.Linear(_CHANNELS, _CHANNELS)
+        self.places = nn.Parameter(torch.zeros(PATCHES_A_SIDE**2, _CHANNELS))
+        self.layers = nn.ModuleList(_ImageLayer() for _ in range(_DEPTH))
+
+    def start_from(self, statistics: PatchStatistics) -> None:
+        """Whiten patches as those of the training images."""
+        self.mean.copy_(torch.from_numpy(statistics.mean))
+        self.whitening.copy_(torch.from_numpy(statistics.whitening))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, F) features of (N, V) values of small images."""
-        pixels = images.view(-1, IMAGE_SIDE, IMAGE_SIDE, 3).permute(0, 3, 1, 2)
-        patches = gelu(self.patches(pixels / 127.5 - 1))  # (N, C, G, G)
-        features = [patches.mean((2, 3))]
-        for layer in self.neighbours:
-            patches = patches + gelu(layer(patches))
-            features += [patches.mean((2, 3)), patches.amax((2, 3))]
-        return torch.cat(features, 1) * (images[:, :1] != NO_IMAGE)
+        """(N, F) features of (N, 2, V) values of the images of events and of the events before."""
+        values = split_patches(images.flatten(0, 1)).to(self.mean.dtype)
+        encoded = self.patches((values - self.mean) @ self.whitening)  # (2 * N, G * G, C)
+        is_shown = (images[:, :, 0] != NO_IMAGE)[:, :, None, None]
+        newest, before = (encoded.unflatten(0, (-1, 2)) * is_shown).unbind(1)
+        change = gelu(self.change(newest - before)).sum(1) * is_shown.all(1).flatten(1)
+        places = self.both(torch.cat([newest, before], -1)) + self.places
+        places = places + self.changed(change)[:, None]
+        grid = places.transpose(1, 2).unflatten(2, (PATCHES_A_SIDE, PATCHES_A_SIDE))
+        for layer in self.layers:
+            grid = layer(grid)
+        return torch.cat([_pooled(grid), change], 1) * (images[:, 0, :1] != NO_IMAGE)
+
+
+class _ImageLayer(nn.Module):
+    """Adds to every place what its neighbours and the whole image say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.neighbours = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1)
+        self.whole = nn.Linear(2 * _CHANNELS, _CHANNELS)
+
+    def forward(self, grid: torch.Tensor) -> torch.Tensor:
+        """(N, C, G, G) channels of each place."""
+        whole = self.whole(_pooled(grid))[:, :, None, None]
+        return grid + gelu(self.neighbours(grid) + whole)
+
+
+def _pooled(grid: torch.Tensor) -> torch.Tensor:
+    """(N, 2 * C) means and maxima over (N, C, G, G) places."""
+    return torch.cat([grid.mean((2, 3)), grid.amax((2, 3))], 1)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import gelu, linear
 
@@ -16,6 +15,7 @@ from mmtpp.core.past.event_words import NO_WORD
 from mmtpp.expert.image_features import IMAGE_FEATURES, ImageFeatures
 from mmtpp.expert.interval_density import IntervalScale, LogNormalHead, LogNormals
 from mmtpp.expert.prompts import PromptPool
+from mmtpp.expert.training_statistics import TrainingStatistics
 
 _TYPE_WIDTH = 16
 _WORD_WIDTH = 16
@@ -50,21 +50,6 @@ class NetworkSize:
     reads_images: bool = False
     context_width: int = 0
     num_prompts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingStatistics:
-    """Statistics of the training events, from which a new network starts.
-
-    Attributes:
-        means: (P,) means of the memory's columns.
-        deviations: (P,) standard deviations of the memory's columns.
-        log_intervals: Normalised logarithms of the intervals.
-    """
-
-    means: NDArray[np.float32]
-    deviations: NDArray[np.float32]
-    log_intervals: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +111,7 @@ class ExpertNetwork(nn.Module):
         if size.reads_images:
             self.image_features = ImageFeatures()
             self.image_input = nn.Linear(IMAGE_FEATURES, width, bias=False)
+            self.image_output = nn.Linear(IMAGE_FEATURES, width, bias=False)
         if size.context_width:
             self.context_input = nn.Linear(size.context_width, width, bias=False)
         if size.num_prompts:
@@ -137,6 +123,8 @@ class ExpertNetwork(nn.Module):
         deviations = np.maximum(statistics.deviations, _MIN_DEVIATION)
         self.deviations.copy_(torch.from_numpy(deviations))
         self.interval_head.start_from(statistics.log_intervals)
+        if self.size.reads_images and statistics.patches is not None:
+            self.image_features.start_from(statistics.patches)
 
     def hidden(
         self,
@@ -154,8 +142,8 @@ class ExpertNetwork(nn.Module):
             types: (N,) index of the type of each event.
             words: (N, MAX_WORDS) words of the text of each event; (N, 0) for a network without
                 words.
-            images: (N, IMAGE_VALUES) values of the image of each event; None for a network
-                without images.
+            images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
+                it; None for a network without images.
             kept: Values that dropout keeps; None without dropout.
             context: (N, context_width) hidden states of a language model after each event; None
                 without a language model.
@@ -181,6 +169,7 @@ class ExpertNetwork(nn.Module):
             if kept is not None:
                 text = text * kept.text / (1 - self.dropout)
             inputs = inputs + self.text_input(text)
+        image = None
         if images is not None:
             image = self.image_features(images)
             if kept is not None:
@@ -194,6 +183,8 @@ class ExpertNetwork(nn.Module):
         if kept is not None:
             wide = wide * kept.wide / (1 - self.dropout)
         hidden = gelu(self.contract(wide))
+        if image is not None:  # the layers between are too narrow for all of an image
+            hidden = hidden + self.image_output(image)
         return hidden if prompted is None else hidden + prompted
 
     def normalise(self, rows: torch.Tensor) -> torch.Tensor:
@@ -272,8 +263,8 @@ class ExpertNetwork(nn.Module):
             words: (N, MAX_WORDS) words of the text of each event, or (N, 0).
             next_intervals: (N,) intervals until the next event, in the source's unit.
             next_types: (N,) index of the next type.
-            images: (N, IMAGE_VALUES) values of the image of each event; None for a network
-                without images.
+            images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
+                it; None for a network without images.
             kept: Values that dropout keeps; None without dropout.
 
         Returns:

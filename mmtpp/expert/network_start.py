@@ -6,8 +6,9 @@ from typing import Protocol
 
 from mmtpp.core.errors import ConfigError
 from mmtpp.expert.interval_density import IntervalScale
-from mmtpp.expert.network import ExpertNetwork, NetworkSize, TrainingStatistics
+from mmtpp.expert.network import ExpertNetwork, NetworkSize
 from mmtpp.expert.prompts import PROMPTS
+from mmtpp.expert.training_statistics import TrainingStatistics
 
 
 class NetworkStart(Protocol):

@@ -100,8 +100,8 @@ class NextEvents:
 
     @property
     def images(self) -> torch.Tensor | None:
-        """(N, IMAGE_VALUES) int16 values of the images of the events before; None if images are not
-        read."""
+        """(N, 2, IMAGE_VALUES) int16 values of the images of the last two events before; None if
+        images are not read."""
         images = self.event_images
         return torch.from_numpy(images.values) if images is not None else None
 

@@ -19,8 +19,8 @@ def read_images(
 
     Args:
         reader: Reader of the store.
-        shown: For each sequence the file of the store, and (E,) values of the column ``frame``;
-            ``NO_FRAME`` where no image is read.
+        shown: For each sequence the file of the store, and (E,) values of the column ``frame``,
+            from its first event; ``NO_FRAME`` where no image is read.
         image_px: Side of the store's images, in pixels.
     """
     frames_of: dict[str, list[NDArray[np.int32]]] = {}
@@ -39,7 +39,7 @@ def read_images(
         is_shown = frames != NO_FRAME
         known, rows = rows_of[file]
         index[is_shown] = rows[np.searchsorted(known, frames[is_shown])]
-        images.append(EventImages(pixels, index))
+        images.append(EventImages.from_sequence(pixels, index))
     return images
 
 

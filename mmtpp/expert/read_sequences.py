@@ -63,8 +63,8 @@ def read_sequences(settings: SequenceSettings) -> list[ScoredSequence]:
             )
             sequences.append(ScoredSequence(sequence.sequence_id, past, is_target))
             if settings.reads_images:
-                first = int(is_target.argmax()) - 1  # earlier images are never read
-                shown[sequence.sequence_id] = _shown(sequence, first, span.end)
+                first_before = int(is_target.argmax()) - 1
+                shown[sequence.sequence_id] = _shown(sequence, first_before, span.end)
     sequences.sort(key=lambda sequence: sequence.sequence_id)
     sequences = sequences[: sample_settings.max_sequences or None]
     if not settings.reads_images:
@@ -83,7 +83,7 @@ def read_sequences(settings: SequenceSettings) -> list[ScoredSequence]:
 def read_whole_sequences(settings: SequenceSettings) -> list[tuple[str, PastEvents]]:
     """Read all events of all sequences, with the names of the sequences, in order of their names.
 
-    Of the images, only that of each last event is read.
+    Of the images, only those of the last two events of each sequence are read.
 
     Raises:
         DataError: A type is not among the expert's.
@@ -170,9 +170,10 @@ def without_images(sequences: Sequence[ScoredSequence]) -> list[ScoredSequence]:
 
 
 def _shown(sequence: StoredSequence, first: int, end: int) -> tuple[str, NDArray[np.int32]]:
-    """File of a sequence, and its frames from event ``first`` to before ``end``."""
+    """File of a sequence, and its frames before ``end``; those that are read after event ``first``
+    and later, which are its own and that of the event before, and no earlier ones."""
     frames = sequence.events.frames[:end].copy()
-    frames[:first] = NO_FRAME
+    frames[: max(first - 1, 0)] = NO_FRAME
     return sequence.address.file, frames
 
 

@@ -73,8 +73,8 @@ class ExpertRollout(Rollout):
         first = states[0]
         self._words = torch.full((1, len(first.words)), NO_WORD, dtype=torch.int16)
         self._images = None
-        if first.image is not None:
-            self._images = torch.full((1, len(first.image)), NO_IMAGE, dtype=torch.int16)
+        if first.images is not None:
+            self._images = torch.full((1, *first.images.shape), NO_IMAGE, dtype=torch.int16)
         self.forecasts = forecasts_after(expert, states).select(rows)
 
     def sample_intervals(self, rng: RandomNumbers) -> FloatArray:
@@ -98,7 +98,7 @@ class ExpertRollout(Rollout):
             torch.from_numpy(rows),
             torch.from_numpy(types.astype(np.int64)),
             self._words.expand(size, -1),
-            None if self._images is None else self._images.expand(size, -1),
+            None if self._images is None else self._images.expand(size, -1, -1),
         )
 
 

@@ -26,14 +26,15 @@ class SequenceState:
         row: (P,) columns of the memory after the last event, not normalised.
         type: Index of the last event's type.
         words: (MAX_WORDS,) words of the last event's text; (0,) if words are not read.
-        image: (IMAGE_VALUES,) values of the last event's image; None if images are not read.
+        images: (2, IMAGE_VALUES) values of the images of the last event and of the one before it;
+            None if images are not read.
     """
 
     memory: MemoryState
     row: NDArray[np.float32]
     type: int
     words: NDArray[np.int16]
-    image: NDArray[np.int16] | None
+    images: NDArray[np.int16] | None
 
     @classmethod
     def after(
@@ -98,8 +99,8 @@ class SequenceState:
         images = past.images.values if past.images is not None else [None] * len(past)
         columns = zip(memories, rows, past.types.tolist(), words, images, strict=True)
         return [
-            cls(memory, row.copy(), code, words.copy(), image)  # not views of all sequences
-            for memory, row, code, words, image in columns
+            cls(memory, row.copy(), code, words.copy(), shown)  # not views of all sequences
+            for memory, row, code, words, shown in columns
         ]
 
 
@@ -110,7 +111,7 @@ def forecasts_after(expert: Expert, states: Sequence[SequenceState]) -> ExpertFo
         expert: The expert.
         states: (N,) states of the sequences, at least one.
     """
-    images = [state.image for state in states if state.image is not None]
+    images = [state.images for state in states if state.images is not None]
     return ExpertForecasts.after(
         expert.networks,
         torch.from_numpy(np.stack([state.row for state in states])),

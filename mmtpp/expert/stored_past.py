@@ -95,7 +95,7 @@ class StoredPast:
         )
 
     def past(self, part: PositionedEvents) -> PastEvents:
-        """All events before the first of the events; only the last one has its image."""
+        """All events before the first of the events; only the last two have their images."""
         end = int(part.positions[0])
         return self._read(part, 0, end, np.array([end - 1]))
 
@@ -128,9 +128,18 @@ class StoredPast:
             where=f"{self._store.data_uri}, sequence {part.sequence_id}",
         )
         if self._expert.reads_images:
-            frames = np.full(len(past), NO_FRAME, dtype=np.int32)
-            frames[shown] = stored.events.frames[shown]
-            part_frames = [(part.address.file, frames)]
-            [images] = read_images(self._reader, part_frames, image_px=self._store.image_px)
-            past = replace(past, images=images)
+            past = replace(past, images=self._images(part.address, start, end, shown))
         return replace(past, is_first=past.is_first & (start == 0))
+
+    def _images(
+        self, address: Address, start: int, end: int, shown: NDArray[np.int64]
+    ) -> EventImages:
+        """Images of events from ``start`` to before ``end``: of some, and of those before them."""
+        first = max(start - 1, 0)
+        stored = self._reader.events(address, first, end).events.frames
+        frames = np.full(len(stored), NO_FRAME, dtype=np.int32)
+        for places in (shown + start - first, np.maximum(shown + start - first - 1, 0)):
+            frames[places] = stored[places]
+        parts = [(address.file, frames)]
+        [images] = read_images(self._reader, parts, image_px=self._store.image_px)
+        return images.take(slice(start - first, None))

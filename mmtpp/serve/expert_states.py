@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from mmtpp.core.events import EventSequence
-from mmtpp.core.past.event_images import IMAGE_VALUES, NO_IMAGE, EventImages
+from mmtpp.core.past.event_images import EventImages
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.expert.expert_folder import Expert
@@ -125,6 +125,5 @@ class ExpertStates:
         is_first[starts] = begins
         if not self._expert.reads_images:
             return replace(past, is_first=is_first)
-        index = np.full(len(past), NO_IMAGE, dtype=np.int32)  # live events have no images
-        images = EventImages(np.zeros((0, IMAGE_VALUES), dtype=np.uint8), index)
+        images = EventImages.none(len(past))  # live events have no images
         return replace(past, is_first=is_first, images=images)

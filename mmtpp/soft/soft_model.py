@@ -17,7 +17,8 @@ from transformers import PreTrainedModel
 
 from mmtpp.core.errors import DataError
 from mmtpp.expert.interval_density import IntervalScale
-from mmtpp.expert.network import ExpertNetwork, Kept, TrainingStatistics
+from mmtpp.expert.network import ExpertNetwork, Kept
+from mmtpp.expert.training_statistics import TrainingStatistics
 from mmtpp.model.batch import Batch, SoftBatch
 from mmtpp.model.event_model import EventModel
 from mmtpp.soft.soft_embedding import SoftEmbedding

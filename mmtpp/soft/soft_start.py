@@ -10,9 +10,8 @@ from mmtpp.core.past.past_events import PastEvents
 from mmtpp.data.samples.event_span import usable_events
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
-from mmtpp.expert.fit import training_statistics
-from mmtpp.expert.network import TrainingStatistics
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
+from mmtpp.expert.training_statistics import TrainingStatistics
 from mmtpp.soft.soft_settings import SoftSettings
 
 STATISTICS_EVENTS = 2**21
@@ -78,7 +77,7 @@ def fit_memory(
     except ValueError as error:
         raise DataError(str(error), where=settings.store.data_uri) from error
     blocks = EventBlocks.from_sequences(memory, sequences, tick=choice.tick)
-    statistics = training_statistics(blocks)
+    statistics = TrainingStatistics.from_events(blocks)
     quantiles = np.quantile(statistics.log_intervals, np.linspace(0, 1, _NUM_QUANTILES))
     return memory, replace(statistics, log_intervals=quantiles)
 

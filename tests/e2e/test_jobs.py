@@ -163,6 +163,6 @@ def test_a_job_ships_only_the_files_of_the_project(tmp_path):
     }
     assert "benchmarks/quality/results.jsonl" in not_shipped
     assert set(sizes) == set(names) - not_shipped
-    # the package holds code, 2.4 MiB of it, stored as it is: a large file in it is data that slipped in
+    # 2.4 MiB of code, stored as it is; a large file is data that slipped in
     assert max(sizes.values()) < 32 * 2**10
     assert package.stat().st_size < 4 * 2**20

@@ -140,6 +140,7 @@ def broker() -> Iterator[Broker]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow  # the same kills as with a folder
 def test_a_killed_job_lands_the_messages_of_kafka_once(tmp_path: Path, broker: Broker):
     batches = _batches(2)
 

@@ -12,6 +12,9 @@ from mmtpp.storage.paths import join, list_files
 from mmtpp.train.launch import finetune, pretrain
 from tests.helpers.job_settings import STAGE_TWO, STORE, make_config
 
+# two stages of a third model; tests/parity/test_older_events.py is a fast version
+pytestmark = pytest.mark.slow
+
 RECENT = {
     "compression.strategy": "recent_full",
     "compression.run_encoding": "token",

@@ -193,6 +193,7 @@ def test_what_cannot_be_updated_is_an_error(store, old, new, changes, error, mes
         update(_settings(folder, **settings))
 
 
+@pytest.mark.slow
 def test_every_period_is_forecast_before_it_is_learned(new, stack, monkeypatch):
     folder, changes = new
     settings = {**changes, "prequential.period": "week", "prequential.first_periods": 8}

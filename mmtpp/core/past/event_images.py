@@ -19,11 +19,12 @@ NO_IMAGE = -1
 
 @dataclass(frozen=True, slots=True)
 class EventImages:
-    """Images of consecutive events.
+    """Images of events, each with the image of the event before, which shows what changed.
 
     Attributes:
         pixels: (I, V) small images, which many sequences may share.
-        index: (E,) index of the image of each event; ``NO_IMAGE`` for none.
+        index: (E, 2) indices of the images of each event and of the event before it; ``NO_IMAGE``
+            for none.
     """
 
     pixels: NDArray[np.uint8]
@@ -37,7 +38,26 @@ class EventImages:
         used, index = np.unique(self.index, return_inverse=True)
         has_gap = bool(len(used)) and used[0] == NO_IMAGE
         pixels = self.pixels[used[1:] if has_gap else used]
-        return EventImages, (pixels, (index - has_gap).astype(np.int32))
+        return EventImages, (pixels, (index - has_gap).astype(np.int32).reshape(-1, 2))
+
+    @classmethod
+    def from_sequence(cls, pixels: NDArray[np.uint8], index: NDArray[np.int32]) -> "EventImages":
+        """The images of the events of one sequence, from its first event.
+
+        Args:
+            pixels: (I, V) small images.
+            index: (E,) index of the image of each event; ``NO_IMAGE`` for none.
+        """
+        before = np.concatenate([np.full(1, NO_IMAGE, np.int32), index[:-1]])[: len(index)]
+        return cls(pixels, np.stack([index, before], axis=1))
+
+    @classmethod
+    def none(cls, num_events: int) -> "EventImages":
+        """Events without images."""
+        return cls(
+            np.zeros((0, IMAGE_VALUES), dtype=np.uint8),
+            np.full((num_events, 2), NO_IMAGE, dtype=np.int32),
+        )
 
     @classmethod
     def join(cls, parts: Iterable["EventImages"]) -> "EventImages":
@@ -60,8 +80,9 @@ class EventImages:
 
     @property
     def values(self) -> NDArray[np.int16]:
-        """(E, V) values of the images, 0 to 255; ``NO_IMAGE`` where an event has none."""
-        values = np.full((len(self), IMAGE_VALUES), NO_IMAGE, dtype=np.int16)
+        """(E, 2, V) values of the images of each event and of the event before it, 0 to 255;
+        ``NO_IMAGE`` where an event has none."""
+        values = np.full((*self.index.shape, IMAGE_VALUES), NO_IMAGE, dtype=np.int16)
         is_shown = self.index != NO_IMAGE
         values[is_shown] = self.pixels[self.index[is_shown]]
         return values

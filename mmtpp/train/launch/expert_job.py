@@ -194,6 +194,8 @@ def network_settings(
         has_validation: Whether there are validation events.
     """
     values = expert.model_dump(exclude={"calendar", "time_zone", "texts", "images"})
+    if expert.events_per_step == "auto":
+        values["events_per_step"] = None
     values["dropout"] = expert.dropout_for(num_events)
     values["memory_dropout"] = expert.memory_dropout_for(num_events)
     values["hawkes_fraction"] = expert.hawkes_fraction_for(num_events, num_types)

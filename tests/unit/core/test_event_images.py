@@ -11,12 +11,17 @@ from mmtpp.core.past.past_events import PastEvents
 
 def _images(*index: int) -> EventImages:
     pixels = np.repeat(np.arange(4, dtype=np.uint8)[:, None], IMAGE_VALUES, axis=1)
-    return EventImages(pixels, np.array(index, dtype=np.int32))
+    return EventImages.from_sequence(pixels, np.array(index, dtype=np.int32))
 
 
 def _shown(images: EventImages) -> list[int]:
     """The value of each event's image, which is the same in all its pixels."""
-    return images.values[:, 7].tolist()
+    return images.values[:, 0, 7].tolist()
+
+
+def _shown_before(images: EventImages) -> list[int]:
+    """The value of the image of the event before each event."""
+    return images.values[:, 1, 7].tolist()
 
 
 def test_a_small_pixel_is_the_mean_of_its_area():
@@ -48,12 +53,23 @@ def test_a_plain_image_keeps_its_colour(side: int):
 def test_an_event_without_image_has_no_values():
     images = _images(2, NO_IMAGE, 0)
     assert _shown(images) == [2, NO_IMAGE, 0]
-    assert (images.values[1] == NO_IMAGE).all()
+    assert (images.values[1, 0] == NO_IMAGE).all()
+    assert _shown(EventImages.none(2)) == [NO_IMAGE, NO_IMAGE]
+
+
+def test_events_show_what_was_before():
+    images = _images(2, NO_IMAGE, 0, 1)
+    assert _shown_before(images) == [NO_IMAGE, 2, NO_IMAGE, 0]
+    # also where the events before are cut off
+    assert _shown_before(images.take(np.array([3, 1]))) == [0, 2]
+    # the first event of a sequence shows nothing of the sequence before
+    joined = EventImages.join([images, _images(3, 1)])
+    assert _shown_before(joined) == [NO_IMAGE, 2, NO_IMAGE, 0, NO_IMAGE, 3]
 
 
 def test_events_join_with_one_table_or_with_several():
     first = _images(2, NO_IMAGE)
-    same = EventImages(first.pixels, np.array([3], dtype=np.int32))
+    same = EventImages.from_sequence(first.pixels, np.array([3], dtype=np.int32))
     joined = EventImages.join([first, same])
     assert joined.pixels is first.pixels
     assert _shown(joined) == [2, NO_IMAGE, 3]
@@ -68,7 +84,7 @@ def test_events_join_with_one_table_or_with_several():
 def test_a_pickle_has_only_images_of_its_events(index: tuple[int, ...]):
     images = _images(*index)
     loaded = pickle.loads(pickle.dumps(images))  # noqa: S301
-    assert _shown(loaded) == _shown(images)
+    assert loaded.values.tolist() == images.values.tolist()
     assert len(loaded.pixels) == len({place for place in index if place != NO_IMAGE})
 
 

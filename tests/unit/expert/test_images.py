@@ -46,7 +46,7 @@ def _sequences(number: int, seed: int, num_events: int = 60) -> list[ScoredSeque
         index[::10] = NO_IMAGE
         past = replace(
             PastEvents.from_sequence(times, types, np.zeros(num_events, dtype=np.int64)),
-            images=EventImages(PIXELS, index.astype(np.int32)),
+            images=EventImages.from_sequence(PIXELS, index.astype(np.int32)),
         )
         sequences.append(ScoredSequence(f"{seed}-{place}", past, np.arange(num_events) > 0))
     return sequences
@@ -108,7 +108,7 @@ def test_another_image_is_another_forecast(expert: Expert):
         .argmax(1)
         for shown in (events.event_images, swapped)
     ]
-    has_image = torch.from_numpy(events.event_images.index != NO_IMAGE)
+    has_image = torch.from_numpy(events.event_images.index[:, 0] != NO_IMAGE)
     assert (likely[0] != likely[1])[has_image].float().mean() > 0.9
     assert torch.equal(likely[0][~has_image], likely[1][~has_image])
 
@@ -127,7 +127,7 @@ def test_order_does_not_matter(expert: Expert):
 
 def test_no_image_adds_nothing(expert: Expert):
     [network] = expert.networks
-    none = torch.full((3, IMAGE_VALUES), NO_IMAGE, dtype=torch.int16)
+    none = torch.full((3, 2, IMAGE_VALUES), NO_IMAGE, dtype=torch.int16)
     with torch.inference_mode():
         assert not network.image_features(none).any()
 
@@ -165,7 +165,8 @@ def test_futures_begin_with_the_image_of_the_last_event(expert: Expert):
     past = VALIDATION[0].past.slice(0, 41)
     shares = []
     for image in (DARK, BRIGHT):
-        shown = replace(past, images=EventImages(PIXELS, np.full(41, image, dtype=np.int32)))
+        images = EventImages.from_sequence(PIXELS, np.full(41, image, np.int32))
+        shown = replace(past, images=images)
         [futures] = sample_futures(
             ExpertRollout(expert, [SequenceState.after(expert.memory, shown)], 200),
             FutureSettings(200, 1000.0, 3),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmtpp.api.forecaster import _read_past
+from mmtpp.api.past_reader import read_past
 from mmtpp.core.events import EventSequence
 from mmtpp.core.past.event_images import NO_IMAGE
 from mmtpp.core.past.event_memory import MemorySettings
@@ -74,7 +74,12 @@ def _settings(tmp_path: Path, greys: tuple[int | None, ...] = GREYS) -> Sequence
 
 def _shown(past: PastEvents) -> list[int]:
     assert past.images is not None
-    return past.images.values[:, 0].tolist()
+    return past.images.values[:, 0, 0].tolist()
+
+
+def _shown_before(past: PastEvents) -> list[int]:
+    assert past.images is not None
+    return past.images.values[:, 1, 0].tolist()
 
 
 def test_events_have_their_images(tmp_path: Path):
@@ -83,9 +88,11 @@ def test_events_have_their_images(tmp_path: Path):
     images = sequence.past.images
     assert images is not None
     assert _shown(sequence.past) == [10, 20, NO_IMAGE, 20, 30, 40]
+    assert _shown_before(sequence.past) == [NO_IMAGE, 10, 20, NO_IMAGE, 20, 30]
     assert len(images.pixels) == 4  # equal images are kept once
     [(_, whole)] = read_whole_sequences(settings)
-    assert _shown(whole) == [NO_IMAGE] * 5 + [40]
+    assert _shown(whole) == [NO_IMAGE] * 4 + [30, 40]
+    assert _shown_before(whole)[-1] == 30
 
 
 def test_images_are_not_read_unasked(tmp_path: Path):
@@ -101,6 +108,14 @@ def test_images_before_the_first_scored_event_are_not_read(tmp_path: Path):
     samples = replace(settings.sample_settings, time_from=10.0)
     [sequence] = read_sequences(replace(settings, sample_settings=samples))
     assert np.flatnonzero(sequence.is_target)[0] == 4
+    # event 3 is the one before the first scored one, and is shown with the event before it
+    assert _shown(sequence.past) == [NO_IMAGE] * 3 + [20, 30, 40]
+    assert _shown_before(sequence.past)[3] == NO_IMAGE  # event 2 has no image
+    samples = replace(settings.sample_settings, time_from=3.0)
+    [sequence] = read_sequences(replace(settings, sample_settings=samples))
+    assert _shown(sequence.past) == [10, 20, NO_IMAGE, 20, 30, 40]
+    samples = replace(settings.sample_settings, time_from=20.0)
+    [sequence] = read_sequences(replace(settings, sample_settings=samples))
     assert _shown(sequence.past) == [NO_IMAGE] * 3 + [20, 30, 40]
 
 
@@ -145,17 +160,23 @@ def test_events_of_a_store_have_the_same_forecasts(
         torch.testing.assert_close(forecasts.hidden[0], expected.hidden[0][np.array(positions) - 1])
     past = stored.past(PositionedEvents(read.address, name, np.array([4])))
     assert _shown(past) == [NO_IMAGE] * 3 + [20]
+    assert _shown_before(past) == [NO_IMAGE] * 4
+    past = stored.past(PositionedEvents(read.address, name, np.array([5])))
+    assert _shown(past) == [NO_IMAGE] * 3 + [20, 30]
+    assert _shown_before(past)[-1] == 20
 
 
 @pytest.mark.parametrize(("last", "value"), [("i/30.png", 30), (None, NO_IMAGE)])
-def test_the_api_reads_the_last_image(
+def test_the_api_reads_the_last_two_images(
     settings_and_expert: tuple[SequenceSettings, Expert],
     tmp_path: Path,
     last: str | None,
     value: int,
 ):
     _, expert = settings_and_expert
-    images = ("missing.png", str(tmp_path / "raw" / last) if last else None)
-    sequence = EventSequence("a", np.arange(2.0), np.zeros(2, np.int16), ("", ""), images)
-    past = _read_past(sequence, Vocabulary(TOKENIZER), expert, (0, 1))
-    assert _shown(past) == [NO_IMAGE, value]
+    raw = tmp_path / "raw"
+    images = ("missing.png", str(raw / "i/10.png"), str(raw / last) if last else None)
+    sequence = EventSequence("a", np.arange(3.0), np.zeros(3, np.int16), ("", "", ""), images)
+    past = read_past(sequence, Vocabulary(TOKENIZER), expert, (0, 1))
+    assert _shown(past) == [NO_IMAGE, 10, value]
+    assert _shown_before(past)[-1] == 10
