@@ -52,7 +52,8 @@ from mmtpp.core.events import EventSequence
 from mmtpp.data.prepare import prepare
 from mmtpp.serve.app import build
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import ForecastRequest, live_model
+from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.serve.settings import ServeSettings
 from mmtpp.train.launch import pretrain

@@ -50,7 +50,8 @@ from mmtpp.model.base_folder import build_tiny, save_base
 from mmtpp.model.folders.record import TrainedTasks, write_template
 from mmtpp.serve.app import build
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import ForecastRequest, live_model
+from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.serve.settings import ServeSettings
 from mmtpp.storage.manifest import load_manifest

@@ -351,7 +351,12 @@ class Forecaster:
         )
 
     def settings_of(self, *, futures: int, horizon: float, text: bool) -> RunConfig:
-        """The settings of a forecast; ``forecast`` has the meaning of the arguments.
+        """The settings of a forecast.
+
+        Args:
+            futures: Number of futures, see ``forecast``.
+            horizon: Length of a future, see ``forecast``.
+            text: Whether the text of the next event is generated.
 
         Raises:
             ConfigError: The model was not fine-tuned on the tasks that the arguments need, or a

@@ -14,10 +14,10 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.interpolate import make_interp_spline  # pyright: ignore[reportMissingTypeStubs]
+
+from mmtpp.core.forecasting.spline_integrals import spline_integrals
 
 _SPACING = 0.7  # of nodes, in widths of the narrowest component
-_DEGREE = 7
 _MARGIN = 6  # nodes beyond the edges on each side, because a spline is least exact at its ends
 _ROUNDED_TO = 8  # numbers of nodes, so that mixtures of similar widths share a rule
 _LEAST_LOG = -80.0  # of a density; sums with denormal numbers take a hundred times longer
@@ -137,9 +137,5 @@ def _built_rule(edges: bytes, number: int) -> _IntegrationRule:
     at = np.frombuffer(edges)
     spacing = (at[-1] - at[0]) / (number - 1)
     nodes = at[0] + spacing * np.arange(-_MARGIN, number + _MARGIN)
-    spline = make_interp_spline(nodes, np.eye(len(nodes)), k=_DEGREE).antiderivative()
-    integrals = spline(at) - spline(at[:1])
-    return _IntegrationRule(
-        torch.from_numpy(nodes.astype(np.float32)),
-        torch.from_numpy(np.ascontiguousarray(integrals.T, dtype=np.float32)),
-    )
+    integrals = np.ascontiguousarray(spline_integrals(nodes, at), dtype=np.float32)
+    return _IntegrationRule(torch.from_numpy(nodes.astype(np.float32)), torch.from_numpy(integrals))

@@ -28,7 +28,8 @@ from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.app import build
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.forecast_json import forecasts_to_json
-from mmtpp.serve.live_model import ForecastRequest, live_model
+from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.serve.settings import ServeSettings
 from mmtpp.track.logged_model import save_forecaster
@@ -379,24 +380,24 @@ def test_a_served_language_model_keeps_histories(service: Service, adapted):
         list(pool.map(send, sent, sent.values()))
     for name, events in sent.items():
         language.check_forecast(name, events)
-    assert _metric("mmtpp_serve_states{", 'figure="histories"', '"language"') == 6
-    assert _metric("mmtpp_serve_states{", 'figure="history_tokens_kept"', '"language"') > 100
+    _wait_for_metric("histories", 6)
+    _wait_for_metric("history_tokens_kept", 100)
     serve.delete("language")
 
 
-def _metric(*parts: str) -> float:
-    """The value of the metric whose line has all parts, as soon as it is reported."""
+def _wait_for_metric(figure: str, least: float) -> None:
+    """Wait until the shard of the language model has reported a figure of at least this value."""
     [node] = [node for node in ray.nodes() if node["Alive"]]
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
+    parts = ("mmtpp_serve_states{", f'figure="{figure}"', '"language"')
+    deadline, values = time.monotonic() + 60, [0.0]
+    while max(values) < least:
+        assert time.monotonic() < deadline, f"{figure}: {values}"
+        time.sleep(1)
         with urllib.request.urlopen(url, timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         found = [line for line in lines if all(part in line for part in parts)]
-        if found and (value := float(found[0].split()[-1])):
-            return value
-        time.sleep(1)
-    pytest.fail(f"no metric has {parts}")
+        values = [0.0, *(float(line.split()[-1]) for line in found)]
 
 
 def test_a_token_opens_the_service(service: Service, tmp_path: Path):

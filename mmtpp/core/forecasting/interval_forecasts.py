@@ -237,15 +237,7 @@ class IntervalForecasts:
         The median is the point forecast with the least absolute error.
         """
         cdf = self._cdf_at_edges
-        last = self.mass.shape[1] - 1
-        # the first bin that reaches the level; rounding may keep the last edge below a level of 1
-        bins = np.stack(
-            [
-                np.where(cdf[:, -2] < level, last, (cdf[:, 1:] >= level).argmax(axis=1))
-                for level in levels
-            ],
-            axis=1,
-        )
+        bins = np.stack([self._first_bin_reaching(level) for level in levels], axis=1)
         rows = np.arange(len(self))[:, None]
         inside = np.asarray(levels) - cdf[rows, bins]
         mass = self.mass[rows, bins]
@@ -346,7 +338,8 @@ class IntervalForecasts:
         rows, widths = np.arange(len(self)), self.grid.widths
         cdf = self._cdf_at_edges
         # F(x) - [x >= interval] at the edges; linear within every bin but that of the interval
-        error: FloatArray = np.subtract(cdf, np.greater(np.arange(cdf.shape[1]), bins[:, None]))
+        edges: NDArray[np.int64] = np.arange(cdf.shape[1], dtype=np.int64)
+        error: FloatArray = np.subtract(cdf, np.greater(edges, bins[:, None]))
         corners = np.append(widths, 0.0) + np.append(0.0, widths)
         linear = np.square(error) @ corners + (error[:, :-1] * error[:, 1:]) @ widths
 
@@ -359,6 +352,16 @@ class IntervalForecasts:
         in_bin = widths[bins] * (split - square(low, high))
         beyond = np.maximum(values - self.edges[-1], 0)
         return (linear + in_bin) / 3 + beyond
+
+    def _first_bin_reaching(self, level: float) -> NDArray[np.int64]:
+        """(B,) the first bin at whose end the cumulative probability reaches a level."""
+        cdf = self._cdf_at_edges
+        is_reached: NDArray[np.bool_] = np.greater_equal(cdf[:, 1:], level)
+        # rounding may keep the last edge below a level of 1
+        is_last: NDArray[np.bool_] = np.less(cdf[:, -2], level)
+        bins: NDArray[np.int64] = np.asarray(is_reached.argmax(axis=1), dtype=np.int64)
+        bins[is_last] = self.mass.shape[1] - 1
+        return bins
 
     @cached_property
     def _cdf_at_edges(self) -> FloatArray:
