@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 from mmtpp.api.history_reader import HistoryReader
 from mmtpp.api.past_reader import read_past
@@ -12,9 +13,10 @@ from mmtpp.core.representation.template import Template
 from mmtpp.data.from_config import template_of, write_type_names
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.inference.model_sections import generation_settings
-from mmtpp.model.decoding.continued_rows import ContinuedForecaster, can_continue
+from mmtpp.model.decoding.continued_rows import PASS_TOKENS, ContinuedForecaster, can_continue
 from mmtpp.model.decoding.history_cache import HistoryCache
 from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.model.history_keys import HistoryKeys
 from mmtpp.model.loaded_model import LoadedModel
 from mmtpp.model.row_forecaster import RowForecasts
 from mmtpp.predict.next_event import (
@@ -71,7 +73,17 @@ class LanguageForecaster:
         self._read = HistoryReader(config, loaded.vocabulary, self._template, tasks)
         self._forecast_row = row_forecaster(loaded, trained_tasks, self._grid)
         self._continue = ContinuedForecaster(loaded.model, self._forecast_row)
-        self._next_event = lru_cache(_KEPT_SETTINGS)(self._build_next_event)
+        self._next_event = lru_cache(_KEPT_SETTINGS)(
+            partial(
+                _build_next_event,
+                loaded,
+                self._template,
+                gated,
+                trained_tasks=trained_tasks,
+                grid=self._grid,
+                generation=generation_settings(config.generation),
+            )
+        )
 
     def read(self, sequence: EventSequence) -> SeenEvents:
         """The newest events of a sequence, as the model reads them.
@@ -105,22 +117,34 @@ class LanguageForecaster:
         Returns:
             Forecasts by name of the sequence.
         """
-        cache = self.cache
-        continued = [events for events in seen if can_continue(events.row)]
-        rows = [events.row for events in continued]
-        keys = [cache.take(events.sequence_id, events.row.history_ids) for events in continued]
-        result = {
-            events.sequence_id: forecasts
-            for events, forecasts in zip(continued, self._continue(rows, keys), strict=True)
-        }
-        for events, history in zip(continued, keys, strict=True):
-            cache.put(events.sequence_id, history)
+        result: dict[str, RowForecasts] = {}
+        group: list[tuple[SeenEvents, HistoryKeys]] = []
+        num_new = 0  # tokens of the group that pass the model
         for events in seen:
-            if events.sequence_id not in result:
+            if not can_continue(events.row):
                 result[events.sequence_id] = self.whole_row(events)
-                cache.remove(events.sequence_id)
-                cache.num_uncached += 1
-        return result
+                self.cache.remove(events.sequence_id)
+                self.cache.num_uncached += 1
+                continue
+            keys = self.cache.take(events.sequence_id, events.row.history_ids)
+            size = len(events.row.input_ids) - len(keys)
+            if group and num_new + size > PASS_TOKENS:
+                result |= self._forecast_group(group)
+                group, num_new = [], 0
+            group.append((events, keys))
+            num_new += size
+        return result | self._forecast_group(group)
+
+    def _forecast_group(
+        self, group: Sequence[tuple[SeenEvents, HistoryKeys]]
+    ) -> dict[str, RowForecasts]:
+        """Forecast sequences in one pass, and keep their histories before others are read: so the
+        keys and values beyond the limit of the cache are those of one pass."""
+        forecasts = self._continue([events.row for events, _ in group], [keys for _, keys in group])
+        for events, keys in group:
+            self.cache.put(events.sequence_id, keys)
+        names = [events.sequence_id for events, _ in group]
+        return dict(zip(names, forecasts, strict=True))
 
     def complete(
         self,
@@ -141,15 +165,16 @@ class LanguageForecaster:
         """
         known = self.cache.get(seen.sequence_id) if can_continue(seen.row) else None
         # a frozen model of pydantic has a hash
-        forecaster = self._next_event(prediction, seed)  # pyright: ignore[reportArgumentType]
+        forecaster = self._next_event(prediction=prediction, seed=seed)  # pyright: ignore[reportArgumentType]
         return forecaster.complete(seen, forecasts, known)
 
-    def _build_next_event(self, prediction: PredictionSection, seed: int) -> NextEventForecaster:
-        settings = NextEventSettings(
-            trained_tasks=self._trained_tasks,
-            grid=self._grid,
-            prediction=prediction,
-            generation=generation_settings(self._config.generation),
-            seed=seed,
-        )
-        return NextEventForecaster(self._loaded, self._template, settings, self._gated)
+
+def _build_next_event(
+    loaded: LoadedModel, template: Template, gated: GatedExpert | None, **settings: Any
+) -> NextEventForecaster:
+    """A forecaster with its own settings.
+
+    A function, because a cache of a method would hold its object, and so the weights of a model
+    that was replaced.
+    """
+    return NextEventForecaster(loaded, template, NextEventSettings(**settings), gated)

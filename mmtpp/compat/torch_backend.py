@@ -12,11 +12,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
+from ray._private.ray_constants import env_integer
 from ray.exceptions import GetTimeoutError
 from ray.train import BackendConfig
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend
-from ray.train.constants import DEFAULT_TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S
+from ray.train.constants import (
+    DEFAULT_TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S,
+    TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +45,12 @@ class TorchBackend(Backend):
     def on_shutdown(self, worker_group: Any, backend_config: "TorchGroupConfig") -> None:
         """Let all workers leave their process group."""
         del backend_config
+        timeout_s = env_integer(
+            TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S, DEFAULT_TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S
+        )
         leaving = worker_group.execute_async(_leave, is_alone=len(worker_group) == 1)
         try:
-            ray.get(leaving, timeout=DEFAULT_TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S)
+            ray.get(leaving, timeout=timeout_s)
         except GetTimeoutError:
             logger.warning("the workers did not leave their process group in time")
 

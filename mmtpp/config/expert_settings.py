@@ -44,9 +44,10 @@ class ExpertSection(Section):
     max_steps: Annotated[PositiveInt, Affects.RUN] = 5000
     """Largest number of steps of a network."""
     events_per_step: Annotated[Literal["auto"] | PositiveInt, Affects.RUN] = "auto"
-    """Number of events in a step, over all workers, above 0. ``auto``: 1,024, and 128 where images
-    are read, because what they show takes more steps to learn. With few training events a step has
-    fewer of them, but about 32 or more, so that an epoch has 8 steps."""
+    """Number of events in a step, over all workers, above 0. ``auto``: 1,024. Where images are
+    read, as few as 128, because what they show takes more steps to learn, if ``expert.max_steps``
+    of them make all epochs. With few training events a step has fewer of them, but about 32 or
+    more, so that an epoch has 8 steps."""
     learning_rate: Annotated[PositiveFloat, Affects.RUN] = 3e-3
     """Largest learning rate of AdamW, above 0."""
     weight_decay: Annotated[NonNegativeFloat, Affects.RUN] = 0.01
@@ -64,7 +65,7 @@ class ExpertSection(Section):
     and last 16 tokens of the newest one), ``length`` (only the numbers) or ``none``."""
     images: Annotated[Literal["none", "last"], Affects.RUN] = "none"
     """What the expert reads of images: ``none`` or ``last`` (the image of the newest event and that
-    of the one before, shrunk to 24 x 24 pixels), which takes about 25 times as long to train."""
+    of the one before, shrunk to 24 x 24 pixels), which takes about 16 times as long to train."""
 
     def dropout_for(self, num_events: int) -> float:
         """Probability of dropout with a number of training events."""

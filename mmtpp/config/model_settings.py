@@ -17,7 +17,7 @@ class ModelSection(Section):
     """Kind and size of the model. ``tiny`` is randomly initialised and runs on a CPU; ``3b`` and
     ``7b`` are Qwen2.5-VL and need ``model.path``. ``expert`` is not a language model but the
     temporal expert (section ``expert``), which reads the lengths and single words of texts and a
-    small copy of the newest image, and trains in minutes on a CPU."""
+    small copies of the newest two images, and trains in minutes on a CPU."""
     path: Annotated[Uri, Affects.RUN] = ""
     """Folder with weights and tokenizer (Hugging Face layout): a local path, s3://, gs://, az:// or
     hf://OWNER/NAME@COMMIT. Its ``config.json`` decides the family: Qwen2.5-VL, Qwen3-VL, Llama,

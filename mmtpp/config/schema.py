@@ -154,6 +154,15 @@ class RunConfig(Section):
         """
         return self.shows_images and not (self.lora.rank or self.training.freeze_vision)
 
+    @property
+    def shows_blank_frame(self) -> bool:
+        """Whether a row without frames gets a black frame.
+
+        A trained tower needs a gradient from every rank, and with ZeRO-3 all ranks run the same
+        modules, because each of them holds a shard of the weights.
+        """
+        return self.trains_vision or (self.shows_images and self.zero.stage == 3)
+
     @model_validator(mode="after")
     def _optimizer_fits_sharding(self) -> "RunConfig":
         optimizer, zero = self.optimizer, self.zero

@@ -36,12 +36,12 @@ def code_forecasts(
     is_narrow = np.append(grid.widths < tick, True)  # the last edge is always computed
     is_computed = is_narrow | (np.arange(len(edges)) % GRID_FACTOR == 0)
     computed = np.unique(np.append(0.0, edges[is_computed]))
-    exact = forecasts.on_grid(replace(grid, edges=computed)).intervals()
-    inside = 1 - exact.outside
-    cumulative = np.empty((len(exact), len(computed)))
-    cumulative[:, 0] = exact.zero
-    np.cumsum(exact.mass, axis=1, out=cumulative[:, 1:])
-    cumulative[:, 1:] += exact.zero[:, None]
+    coarse = forecasts.on_grid(replace(grid, edges=computed)).intervals()
+    inside = 1 - coarse.outside
+    cumulative = np.empty((len(coarse), len(computed)))
+    cumulative[:, 0] = coarse.zero
+    np.cumsum(coarse.mass, axis=1, out=cumulative[:, 1:])
+    cumulative[:, 1:] += coarse.zero[:, None]
     cumulative *= inside[:, None]
     at_edges = _interpolated(cumulative, computed, edges)
     zero, mass = at_edges[:, 0], np.diff(at_edges, axis=1)

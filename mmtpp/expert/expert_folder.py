@@ -103,7 +103,8 @@ def load_expert(uri: str) -> Expert:
         raise ModelError(
             f"the expert cannot be loaded: {error}",
             where=uri,
-            cause=f"{EXPERT_FILE} and {WEIGHTS_FILE} are damaged, or of different models",
+            cause=f"{EXPERT_FILE} and {WEIGHTS_FILE} are damaged, of different models, or of an "
+            "earlier version whose networks were others; train the expert again",
         ) from error
     return Expert(memory, tick, tuple(networks), image_px, limit)
 

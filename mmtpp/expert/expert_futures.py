@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from mmtpp.core.forecasting.futures import Futures, JoinedNumbers, draw
 from mmtpp.expert.rollout import Rollout
 
+FUTURES_PER_PASS = 1024
+"""Number of futures that are sampled at once; it bounds their memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class FutureSettings:

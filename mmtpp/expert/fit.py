@@ -57,7 +57,8 @@ class ExpertFitSettings:
         epochs: Number of epochs of each network.
         max_steps: Largest number of steps of a network.
         events_per_step: Number of events in a step, about; fewer with few training events. None:
-            ``EVENTS_PER_STEP``, and ``EVENTS_WITH_IMAGES_PER_STEP`` where images are read.
+            ``EVENTS_PER_STEP``; where images are read, as few as ``EVENTS_WITH_IMAGES_PER_STEP`` if
+            ``max_steps`` steps of them make all epochs.
         learning_rate: Largest learning rate of AdamW.
         weight_decay: Decoupled weight decay.
         num_validations: Number of validations of each network, evenly spaced.
@@ -429,9 +430,15 @@ class ExpertFit:
     @property
     def _events_per_step(self) -> int:
         """Number of events in a step, about."""
-        if self.settings.events_per_step is not None:
-            return self.settings.events_per_step
-        return EVENTS_WITH_IMAGES_PER_STEP if self._start.size.reads_images else EVENTS_PER_STEP
+        settings = self.settings
+        if settings.events_per_step is not None:
+            return settings.events_per_step
+        if not self._start.size.reads_images:
+            return EVENTS_PER_STEP
+        # small steps, but not so small that max_steps ends the training before its last epoch
+        num_events = sum(map(self._training.num_targets, range(len(self._training.blocks))))
+        least = math.ceil(num_events * settings.epochs / settings.max_steps)
+        return min(max(least, EVENTS_WITH_IMAGES_PER_STEP), EVENTS_PER_STEP)
 
     def _kept(self, places: NDArray[np.int64], batch_size: int) -> Kept | None:
         """The values that dropout keeps, whichever ranks share the batch."""

@@ -57,6 +57,8 @@ class GridForecasts:
         hidden: tuple[torch.Tensor, ...],
         densities: Sequence[LogNormals],
         grid: IntervalGrid,
+        *,
+        is_exact: bool,
     ) -> "GridForecasts":
         """Compute the cumulative probabilities at the edges.
 
@@ -68,6 +70,7 @@ class GridForecasts:
             hidden: (N, width) hidden states of each network.
             densities: N distributions of the interval of each network.
             grid: The grid; an edge at half a tick is added.
+            is_exact: Whether probabilities are as exact as float32 allows, or to 5e-5.
         """
         half = densities[0].scale.tick / 2
         if half and half < grid.edges[-1]:
@@ -81,6 +84,7 @@ class GridForecasts:
             [density.mixtures for density in densities],
             densities[0].scale.normalise(positive),
             own,
+            is_exact=is_exact,
         )
         atoms = [density.atom[:, None] for density in densities]
         atom = torch.stack(atoms).mean(0).numpy()

@@ -24,6 +24,7 @@ from mmtpp.expert.image_patches import (
 _CHANNELS = 32
 _PATCH_WIDTH = 96
 _DEPTH = 4
+_IMAGES_PER_PASS = 512  # without gradients; a forecast may be of a million events
 IMAGE_FEATURES = 3 * _CHANNELS
 """Number of features of an image, F."""
 
@@ -51,6 +52,11 @@ class ImageFeatures(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, F) features of (N, 2, V) values of the images of events and of the events before."""
+        if torch.is_grad_enabled():
+            return self._features(images)
+        return torch.cat([self._features(part) for part in images.split(_IMAGES_PER_PASS)])
+
+    def _features(self, images: torch.Tensor) -> torch.Tensor:
         values = split_patches(images.flatten(0, 1)).to(self.mean.dtype)
         encoded = self.patches((values - self.mean) @ self.whitening)  # (2 * N, G * G, C)
         is_shown = (images[:, :, 0] != NO_IMAGE)[:, :, None, None]

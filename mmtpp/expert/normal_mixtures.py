@@ -77,12 +77,18 @@ class NormalMixtures:
     @property
     def spacing(self) -> float:
         """Distance of nodes whose spline has the integral of every mixture to 5e-5."""
-        # narrower components need closer nodes, but less so if their weights are small
-        return _SPACING * float((self.widths * torch.exp(-self.weights.log() / 8)).min())
+        # narrower components need closer nodes, but less so if their weights are small; if all K
+        # are at one place, their errors add up
+        shares = (self.weights * self.weights.shape[1]).clamp(max=1.0)
+        return _SPACING * float((self.widths * torch.exp(-shares.log() / 8)).min())
 
 
 def mean_cdf(
-    mixtures: Sequence[NormalMixtures], edges: torch.Tensor, own: torch.Tensor
+    mixtures: Sequence[NormalMixtures],
+    edges: torch.Tensor,
+    own: torch.Tensor,
+    *,
+    is_exact: bool = False,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Cumulative probabilities of the mean of M models, and of each model at some of the edges.
 
@@ -90,13 +96,15 @@ def mean_cdf(
         mixtures: N mixtures of each model.
         edges: (G,) edges, not decreasing.
         own: (E,) indices of edges.
+        is_exact: Whether error functions are used instead of splines. The splines' error of 5e-5
+            hides smaller probabilities, such as those of long silences.
 
     Returns:
         mean_NG: (N, G) mean of the models' sums of weights times probabilities below each edge.
         own_cdfs: (N, E) those of each model.
     """
     rule = None
-    if len(mixtures[0].means):
+    if len(mixtures[0].means) and not is_exact:
         rule = _integration_rule(edges, min(mixture.spacing for mixture in mixtures))
     if rule is None:
         cdfs = [mixture.exact_cdf(edges).T for mixture in mixtures]

@@ -99,7 +99,9 @@ class SequenceState:
         images = past.images.values if past.images is not None else [None] * len(past)
         columns = zip(memories, rows, past.types.tolist(), words, images, strict=True)
         return [
-            cls(memory, row.copy(), code, words.copy(), shown)  # not views of all sequences
+            cls(
+                memory, row.copy(), code, words.copy(), None if shown is None else shown.copy()
+            )  # not views of all sequences
             for memory, row, code, words, shown in columns
         ]
 

@@ -33,7 +33,7 @@ class TrainingStatistics:
     def from_events(cls, training: EventBlocks) -> Self:
         """Statistics of the scored events."""
         count, sums, squares, log_intervals = 0, 0.0, 0.0, []
-        patches = PatchSums()
+        patches, added = PatchSums(), None
         for events in training:
             memory = events.memory.numpy()
             count += len(memory)
@@ -41,8 +41,10 @@ class TrainingStatistics:
             squares = squares + np.square(memory, dtype=np.float64).sum(0)
             intervals = events.next_intervals.double().numpy()
             log_intervals.append(training.memory.log_intervals(intervals))
-            if events.event_images is not None:
-                patches.add(events.event_images.pixels)
+            images = events.event_images
+            if images is not None and images.pixels is not added:
+                added = images.pixels  # most blocks share one table of all images
+                patches.add(added)
         means = sums / count
         deviations = np.sqrt(np.maximum(squares / count - means**2, 0.0))
         return cls(

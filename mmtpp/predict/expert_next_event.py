@@ -11,7 +11,7 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.seeds import seed_from
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts, density_grid
-from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.expert.expert_futures import FUTURES_PER_PASS, FutureSettings, sample_futures
 from mmtpp.expert.rollout import ExpertRollout, Rollout
 from mmtpp.expert.sequence_state import SequenceState, forecasts_after
 from mmtpp.model.folders.record import TrainedTasks
@@ -95,8 +95,15 @@ def forecast_next_events(
         _origin(sequence_id, state, settings.trained_tasks)
         for sequence_id, state in zip(sequence_ids, states, strict=True)
     ]
-    forecasts = forecasts_after(expert, states)
-    return _forecast_all(origins, forecasts, partial(ExpertRollout, expert, states), settings)
+    num_futures = settings.prediction.num_futures
+    size = max(1, FUTURES_PER_PASS // num_futures) if num_futures else len(states)
+    forecasts: list[Forecast] = []
+    for start in range(0, len(states), size):
+        part = slice(start, start + size)
+        after = forecasts_after(expert, states[part])
+        begin_rollout = partial(ExpertRollout, expert, states[part])
+        forecasts += _forecast_all(origins[part], after, begin_rollout, settings)
+    return forecasts
 
 
 def _origin(sequence_id: str, state: SequenceState, trained_tasks: TrainedTasks) -> Origin:
@@ -132,7 +139,7 @@ def _forecast_all(
 ) -> list[Forecast]:
     """Forecasts after N last events, from the densities and the beginnings of futures."""
     trained_tasks = settings.trained_tasks
-    on_grid = forecasts.on_grid(settings.grid)
+    on_grid = forecasts.on_grid(settings.grid, is_exact=True)
     intervals, log_probabilities = on_grid.intervals(), on_grid.type_log_probabilities()
     futures = _futures(origins, begin_rollout, settings)
     return [

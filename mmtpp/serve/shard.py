@@ -50,6 +50,7 @@ class Shard:
     def __init__(self, settings: ServeSettings, index: int) -> None:
         self._settings, self._index = settings, index
         self._live: LiveSequences | None = None
+        self._turn = asyncio.Lock()  # batches run one at a time, in the order of their requests
         self._model = RegisteredModel("", "", "")
         self._following: asyncio.Task[None] | None = None
         self._events = metrics.Counter(
@@ -152,7 +153,10 @@ class Shard:
             if with_forecast and isinstance(outcome, Accepted)
         }
         asked = [(ForecastRequest(name), [], []) for name in wanted]
-        forecasts = dict(zip(wanted, await self._answers_after_write(asked), strict=True))
+        answers = await self._answers_after_write(asked)
+        # between two batches, another request may have removed the sequence
+        removed = {"error": "the sequence was removed before it was forecast"}
+        forecasts = {name: answer or removed for name, answer in zip(wanted, answers, strict=True)}
         self._set_gauges()
         return [
             {
@@ -201,8 +205,9 @@ class Shard:
             if results:
                 await asyncio.sleep(0)  # other requests are carried out
             left = requests[len(results) :]
-            size = self._sequences.model.batch_size([request for request, _, _ in left])
-            results += self._answer(left[:size])
+            async with self._turn:
+                size = self._sequences.model.batch_size([request for request, _, _ in left])
+                results += self._answer(left[:size])
         return results
 
     def _answer(

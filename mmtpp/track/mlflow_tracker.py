@@ -349,7 +349,7 @@ class MlflowTracker:
         try:
             from mlflow.exceptions import MlflowException
             from mlflow.tracking import MlflowClient
-        except ImportError:
+        except Exception:  # a damaged installation raises anything; the records must be kept
             logger.exception("MLflow cannot be imported; the records are kept")
             while (item := self._calls.get()) is not None:
                 self._unsent.append(item[0])

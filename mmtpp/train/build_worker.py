@@ -106,11 +106,8 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         _log_step_size(
             training, inputs.train_sample_settings.max_tokens, group.num_ranks, start.progress.step
         )
-    blank_frame = _shows_blank_frame(config, shards_weights=engine.shards_weights)
-    step_context = _build_step_context(
-        config, inputs, vocabulary, group, engine, blank_frame=blank_frame
-    )
-    monitor = _build_monitor(config, inputs, group, model, start_up, blank_frame=blank_frame)
+    step_context = _build_step_context(config, inputs, vocabulary, group, engine)
+    monitor = _build_monitor(config, inputs, group, model, start_up)
     return Worker(
         training=training,
         group=group,
@@ -237,24 +234,12 @@ def _log_step_size(
     )
 
 
-def _shows_blank_frame(config: RunConfig, *, shards_weights: bool) -> bool:
-    """Whether a row without frames gets a black frame, see ``Batcher``.
-
-    Args:
-        config: The whole configuration.
-        shards_weights: Whether each rank holds a shard of the weights.
-    """
-    return config.trains_vision or (config.shows_images and shards_weights)
-
-
 def _build_step_context(
     config: RunConfig,
     inputs: WorkerInputs,
     vocabulary: Vocabulary,
     group: RankGroup,
     engine: DeepSpeedEngine,
-    *,
-    blank_frame: bool,
 ) -> StepContext:
     training, token_ids = config.training, vocabulary.token_ids()
     smoothing = build_smoothing(
@@ -270,7 +255,7 @@ def _build_step_context(
             image_px=inputs.train_sample_settings.image_px,
             device=group.device,
             dtype=group.dtype,
-            blank_frame=blank_frame,
+            blank_frame=config.shows_blank_frame,
             image_format=engine.model.family.image_format,
         ),
         label_weights=LabelWeights(training.loss_weights, config.tasks),
@@ -299,8 +284,6 @@ def _build_monitor(
     group: RankGroup,
     model: EventModel,
     start_up: StartUp,
-    *,
-    blank_frame: bool,
 ) -> Monitor:
     peak, source = peak_flops(group.device, group.dtype)
     if group.rank == 0:
@@ -308,7 +291,9 @@ def _build_monitor(
     samples = inputs.train_sample_settings
     return Monitor(
         telemetry=Telemetry(peak, start_up),
-        flop_counter=FlopCounter(model, image_px=samples.image_px, blank_frame=blank_frame),
+        flop_counter=FlopCounter(
+            model, image_px=samples.image_px, blank_frame=config.shows_blank_frame
+        ),
         tracker=rank_tracker(config.tracking, inputs.run, rank=group.rank),
         watchdog=_build_watchdog(inputs.run.run_uri, config.training.hang_timeout_s, group),
     )

@@ -34,6 +34,7 @@ from mmtpp.model.folders.card import CARD_FILE
 from mmtpp.model.folders.record import write_tasks
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.runtime.logs import start_logging
+from mmtpp.runtime.start_up import StartUp
 from mmtpp.storage.paths import copy_folder
 from mmtpp.track.tracker import Tracker
 from mmtpp.train.build_expert_fit import build_expert, build_fit, with_surprise_limit
@@ -71,11 +72,15 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     tracker = rank_tracker(inputs.tracking, inputs.run, rank=rank)
     interruptions = InterruptionPoll(stop_request)
     progress_log = _ProgressLog(tracker, every=inputs.log_every)
-    log_start_up(inputs.start_up.after("sequences"), tracker, rank=rank, step=fit.total_steps)
+    start_up: StartUp | None = inputs.start_up.after("sequences")
     latest: dict[str, float] = {}  # of the last validation; the last report carries it
     while not fit.is_finished:
         to_report: dict[str, float] = {}
         progress_log.add(fit, fit.run_step())
+        if start_up is not None:
+            first_update = start_up.after("first_update")
+            log_start_up(first_update, tracker, rank=rank, step=fit.total_steps)
+            start_up = None
         interruption = interruptions.poll(torch.device("cpu"))
         is_validated, network = fit.validation_is_due, fit.progress.network
         if is_validated:

@@ -37,7 +37,7 @@ def continued_config(present: PresentModel) -> RunConfig:
         )
     base = base_of_adapter(folder)
     if base is None:
-        return with_values(config, {"model.path": folder, "model.adapter": ""})
+        return with_values(config, {"model.path": pin_revision(folder), "model.adapter": ""})
     base = _checked_base(present, present.registered_base or base)
     return with_values(config, {"model.path": base, "model.adapter": folder})
 

@@ -26,6 +26,8 @@ def find_result(
         return None
     record = json.loads(read_bytes(uri))
     result: dict[str, object] = record["result"]
+    # updates of earlier versions were of experts, and do not say how the model is loaded
+    result.setdefault("model_settings", {"model.path": result["model_uri"]})
     if result["promoted"] is None:
         result["promoted"] = undecided
     is_same = record["learned"] == _learned(config, store)

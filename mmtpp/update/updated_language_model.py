@@ -19,6 +19,7 @@ from mmtpp.update.updated_model import PresentModel, UpdatedModel
 
 _COMPARED = {
     "evaluation.split": "test",
+    "evaluation.max_sequences": 0,
     "evaluation.num_futures": 0,
     "evaluation.num_generated_texts": 0,
 }

@@ -263,6 +263,7 @@ def test_equal_compute_gives_larger_models_fewer_steps(store):
             "optimizer": config.optimizer,
             "model": config.model,
             "trains_vision": config.trains_vision,
+            "blank_frame": config.shows_blank_frame,
         }
         too_little = with_values(config, {"training.max_flops": 3e4}).training
         steps = num_steps_within(settings, plan, vocabulary, training=config.training, **arguments)

@@ -255,7 +255,7 @@ class IntervalForecasts:
         return np.where(values < 0, 0.0, np.minimum(probability, 1.0))
 
     def survival(self, intervals: ArrayLike) -> FloatArray:
-        """(B,) probability of a longer interval, exact even where it is tiny."""
+        """(B,) probability of a longer interval: as exact as the bins, even where it is tiny."""
         values = np.asarray(intervals, dtype=np.float64)
         bins, share = self._locate(values)
         rows = np.arange(len(self))

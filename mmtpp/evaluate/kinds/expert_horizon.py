@@ -9,12 +9,10 @@ from mmtpp.core.representation.window import future_origins
 from mmtpp.core.seeds import seed_from
 from mmtpp.evaluate.actors.horizon_actor import FUTURE_SCHEMA, future_rows
 from mmtpp.expert.expert_folder import Expert
-from mmtpp.expert.expert_futures import FutureSettings, sample_futures
+from mmtpp.expert.expert_futures import FUTURES_PER_PASS, FutureSettings, sample_futures
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.expert.sequence_state import SequenceState
-
-_FUTURES_PER_BATCH = 1024  # sampled at once
 
 
 def sample_sequence_futures(
@@ -40,7 +38,7 @@ def sample_sequence_futures(
     """
     rows: list[dict[str, object]] = []
     all_origins = list(_origins(sequences, settings, num_origins))
-    batch_size = max(1, _FUTURES_PER_BATCH // settings.num_futures)
+    batch_size = max(1, FUTURES_PER_PASS // settings.num_futures)
     for start in range(0, len(all_origins), batch_size):
         origins = all_origins[start : start + batch_size]
         states = [

@@ -105,11 +105,6 @@ class DeepSpeedEngine:
         return self._engine.module
 
     @property
-    def shards_weights(self) -> bool:
-        """Whether each rank holds a shard of the weights (ZeRO-3), so all run the same modules."""
-        return self._stage == 3
-
-    @property
     def learning_rate(self) -> float:
         """Learning rate of the last update."""
         return self._engine.optimizer.param_groups[0]["lr"]

@@ -27,6 +27,7 @@ def num_steps_within(
     optimizer: OptimizerSection,
     model: ModelSection,
     trains_vision: bool,
+    blank_frame: bool,
 ) -> int:
     """Number of updates of a fresh ``tiny`` that ``training.max_flops`` allows.
 
@@ -38,11 +39,14 @@ def num_steps_within(
         optimizer: Settings of the optimiser.
         model: Sizes of the model.
         trains_vision: Whether the vision tower is trained.
+        blank_frame: Whether a row without frames gets a black frame, see ``Batcher``.
 
     Raises:
         ConfigError: The budget allows no update.
     """
-    counter = _flop_counter(settings, vocabulary, model, trains_vision=trains_vision)
+    counter = _flop_counter(
+        settings, vocabulary, model, trains_vision=trains_vision, blank_frame=blank_frame
+    )
     order = np.random.default_rng(seed_from("flops") % 2**63).permutation(len(plan.samples))
     counted = samples_table(plan, order[:NUM_COUNTED])
     assembled = Assembler(settings, vocabulary.token_ids())(counted)
@@ -66,10 +70,13 @@ def num_steps_within(
 
 
 def _flop_counter(
-    settings: SampleSettings, vocabulary: Vocabulary, model: ModelSection, *, trains_vision: bool
+    settings: SampleSettings,
+    vocabulary: Vocabulary,
+    model: ModelSection,
+    *,
+    trains_vision: bool,
+    blank_frame: bool,
 ) -> FlopCounter:
     tiny = tiny_without_weights(vocabulary, width=model.tiny_width, layers=model.tiny_layers)
     tiny.model.visual.requires_grad_(trains_vision)
-    return FlopCounter(
-        EventModel(tiny), image_px=settings.image_px, blank_frame=settings.shows_images
-    )
+    return FlopCounter(EventModel(tiny), image_px=settings.image_px, blank_frame=blank_frame)

@@ -216,6 +216,7 @@ def _plan_updates(
         optimizer=config.optimizer,
         model=config.model,
         trains_vision=config.trains_vision,
+        blank_frame=config.shows_blank_frame,
     )
     logger.info("training.max_flops = %.3g: %d steps", config.training.max_flops, num_steps)
     return plan, job.with_value("training.num_steps", num_steps)

@@ -88,6 +88,17 @@ def test_cumulative_probabilities_are_those_of_scipy(tick: float, narrowest: flo
             )
 
 
+def test_the_survival_of_a_long_silence_is_that_of_the_distributions():
+    forecasts, grid = _forecasts(0.0, 0.3), _grid(0.0)
+    intervals = forecasts.on_grid(grid, is_exact=True).intervals()
+    for event in range(NUM_EVENTS):
+        above = 1 - _cdf(forecasts.densities, event, grid.edges).mean(axis=0)
+        inside = above[0] - above[-1] + 1 - above[0]
+        at = int(np.flatnonzero(above > 1e-5)[-1])
+        survival = intervals.survival(np.full(NUM_EVENTS, grid.edges[at]))[event]
+        assert survival == pytest.approx((above[at] - above[-1]) / inside, rel=0.05, abs=2e-7)
+
+
 @pytest.mark.parametrize("tick", TICKS)
 def test_means_quantiles_and_scores_are_those_of_the_distributions(tick: float):
     # components no narrower than the bins, within which a probability is uniform

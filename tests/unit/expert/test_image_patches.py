@@ -75,3 +75,13 @@ def test_only_what_changed_is_a_change():
         other[:, 1] = -1
         assert not features(other)[:, change].any()
         assert features(other).any()
+
+
+def test_many_images_are_read_in_parts():
+    torch.manual_seed(0)
+    features = ImageFeatures()
+    images = torch.from_numpy(_random_images(1201).astype(np.int16))
+    pairs = torch.stack([images, images.roll(1, 0)], 1)
+    with torch.inference_mode():
+        actual = features(pairs)
+    torch.testing.assert_close(actual, features(pairs).detach())

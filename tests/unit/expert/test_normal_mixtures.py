@@ -48,6 +48,21 @@ def test_a_narrow_component_at_the_first_edge_is_integrated():
     assert actual.numpy() == pytest.approx(_expected(mixtures), abs=5e-5)
 
 
+@pytest.mark.parametrize("width", [0.05, 0.08])
+def test_components_at_one_place_do_not_add_up_their_errors(width: float):
+    means = torch.linspace(-1.0, 1.0, 40)[:, None].expand(-1, 32)
+    mixtures = NormalMixtures(torch.full((40, 32), 1 / 32), means, torch.full((40, 32), width))
+    mean, _ = mean_cdf([mixtures], EDGES, ALL)
+    assert mean.numpy() == pytest.approx(_expected(mixtures), abs=5e-5)
+    assert (mean.diff(dim=1) > -1e-5).all()
+
+
+def test_small_probabilities_are_exact_if_asked_for():
+    mixtures = _mixtures(0.5, 0)
+    [actual] = mean_cdf([mixtures], EDGES, ALL, is_exact=True)[1]
+    assert actual.numpy() == pytest.approx(_expected(mixtures), abs=5e-7)
+
+
 def test_edges_without_a_span_have_the_probability_below_them():
     models = [_mixtures(0.5, 0)]
     mean, _ = mean_cdf(models, torch.zeros(4), torch.arange(4))

@@ -79,6 +79,20 @@ def test_futures_and_texts_continue_the_kept_history(live: LiveSequences):
     _check(live, [ForecastRequest("decoded")])
     before = live.model.counts()
     wishes = {"futures": 3, "horizon": 60.0, "text": True, "seed": 3}
+    passed: list[int] = []
+    layers = live.model._language._loaded.model.language_model
+
+    def count(module: object, arguments: tuple, named: dict) -> None:
+        del module, arguments
+        tokens = named.get("inputs_embeds", named.get("input_ids"))
+        passed.append(int(tokens.shape[1]))
+
+    hook = layers.register_forward_pre_hook(count, with_kwargs=True)
+    live.forecast([ForecastRequest("decoded", **wishes)])
+    hook.remove()
+    num_history = len(live.model._language.cache.get("decoded"))
+    assert len(passed) > 3
+    assert max(passed) < num_history / 2  # questions and sampled events alone
     _check(live, [ForecastRequest("decoded", **wishes)])
     after = live.model.counts()
     assert after["history_tokens_computed"] == before["history_tokens_computed"]

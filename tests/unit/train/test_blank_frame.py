@@ -3,7 +3,6 @@
 import pytest
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.train.build_worker import _shows_blank_frame
 
 TRAINED = {"lora": {"rank": 0}}
 FROZEN = {"lora": {"rank": 0}, "training": {"freeze_vision": True}}
@@ -11,19 +10,19 @@ ADAPTED = {"lora": {"rank": 4}}
 
 
 @pytest.mark.parametrize(
-    ("trained", "images", "shards_weights", "expected"),
+    ("trained", "images", "stage", "expected"),
     [
-        (TRAINED, "on_change", False, True),
-        (TRAINED, "on_change", True, True),
-        (FROZEN, "on_change", False, False),
-        (ADAPTED, "on_change", False, False),
-        (ADAPTED, "on_change", True, True),  # ranks without images would not gather its shards
-        (TRAINED, "none", False, False),
-        (ADAPTED, "none", True, False),
+        (TRAINED, "on_change", 2, True),
+        (TRAINED, "on_change", 3, True),
+        (FROZEN, "on_change", 2, False),
+        (ADAPTED, "on_change", 2, False),
+        (ADAPTED, "on_change", 3, True),  # ranks without images would not gather its shards
+        (TRAINED, "none", 2, False),
+        (ADAPTED, "none", 3, False),
     ],
 )
 def test_only_ranks_that_wait_for_each_other_need_it(
-    trained: dict, images: str, shards_weights: bool, expected: bool
+    trained: dict, images: str, stage: int, expected: bool
 ):
-    config = config_from_tree({**trained, "template": {"images": images}})
-    assert _shows_blank_frame(config, shards_weights=shards_weights) == expected
+    tree = {**trained, "template": {"images": images}, "zero": {"stage": stage}}
+    assert config_from_tree(tree).shows_blank_frame == expected
