@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
-from ray._private.ray_constants import env_integer
+from ray._common.utils import env_integer
 from ray.exceptions import GetTimeoutError
 from ray.train import BackendConfig
 from ray.train._internal.utils import get_address_and_port
