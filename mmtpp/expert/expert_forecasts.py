@@ -178,7 +178,7 @@ class ExpertForecasts:
         Args:
             grid: The grid.
             is_exact: Whether probabilities are as exact as float32 allows, for survival and hazards
-                after long silences; otherwise they are exact to 5e-5, and take a fifth of the time.
+                after long silences; otherwise they are exact to 5e-5, in less time.
         """
         return GridForecasts.compute(
             self.networks, self.hidden, self.densities, grid, is_exact=is_exact
