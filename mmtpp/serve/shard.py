@@ -202,12 +202,11 @@ class Shard:
         """Answers to any number of requests, batch by batch."""
         results: list[dict[str, Any]] = []
         while len(results) < len(requests):
-            if results:
-                await asyncio.sleep(0)  # other requests are carried out
             left = requests[len(results) :]
             async with self._turn:
                 size = self._sequences.model.batch_size([request for request, _, _ in left])
                 results += self._answer(left[:size])
+                await asyncio.sleep(0)  # appends and checks of health are carried out
         return results
 
     def _answer(

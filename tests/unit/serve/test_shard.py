@@ -1,6 +1,7 @@
 """A shard between two batches of forecasts."""
 
 import asyncio
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ def _shard(live: LiveSequences) -> Any:
     shard: Any = object.__new__(Shard)
     shard._live, shard._model = live, RegisteredModel("language", "", "")
     shard._forecasts = SimpleNamespace(inc=lambda _: None)
+    shard._turn = asyncio.Lock()
     return shard
 
 
@@ -56,3 +58,35 @@ def test_other_requests_are_carried_out_between_two_batches():
     assert [answer["forecast"]["sequence_id"] for answer in answers] == names
     # the second batch saw the event of no sequence of its own; the appended ones were in the first
     assert {answer["forecast"]["events"] for answer in answers} == {1}
+
+
+def test_batches_of_many_requests_take_turns():
+    live = LiveSequences(
+        EventLog(IN_MEMORY), live_model(language_forecaster(), max_sequences=1), max_text=100
+    )
+    names = [f"s{index}" for index in range(9)]
+    events = [{"sequence": name, "time": 1.0, "type": TYPES[0]} for name in names]
+    live.append([AppendRequest(events)])
+    num_batches, at_turns = 0, []
+    forecast = live.forecast
+
+    def counted(requests: Any) -> Any:
+        nonlocal num_batches
+        num_batches += 1
+        return forecast(requests)
+
+    live.forecast = counted
+
+    async def check_health() -> None:
+        while num_batches < len(names):
+            at_turns.append(num_batches)
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        shard = _shard(live)
+        waiting = [shard._answers([(ForecastRequest(name), [], [])]) for name in names]
+        await asyncio.gather(check_health(), *waiting)
+
+    asyncio.run(run())
+    assert all(later - before <= 1 for before, later in pairwise(at_turns))
+    assert len(set(at_turns)) == len(names)
