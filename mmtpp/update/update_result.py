@@ -27,7 +27,8 @@ def find_result(
     record = json.loads(read_bytes(uri))
     result: dict[str, object] = record["result"]
     # updates of earlier versions were of experts, and do not say how the model is loaded
-    result.setdefault("model_settings", {"model.path": result["model_uri"]})
+    if "model_settings" not in result:
+        result["model_settings"] = {"model.path": result["model_uri"]}
     if result["promoted"] is None:
         result["promoted"] = undecided
     is_same = record["learned"] == _learned(config, store)
