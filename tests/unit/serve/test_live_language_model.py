@@ -1,6 +1,7 @@
 """Live sequences with a language model: batches, kept keys and values, futures and texts."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,8 @@ def test_futures_and_texts_continue_the_kept_history(live: LiveSequences):
     before = live.model.counts()
     wishes = {"futures": 3, "horizon": 60.0, "text": True, "seed": 3}
     passed: list[int] = []
-    layers = live.model._language._loaded.model.language_model
+    model: Any = live.model
+    layers = model._language._loaded.model.language_model
 
     def count(module: object, arguments: tuple, named: dict) -> None:
         del module, arguments
@@ -90,7 +92,7 @@ def test_futures_and_texts_continue_the_kept_history(live: LiveSequences):
     hook = layers.register_forward_pre_hook(count, with_kwargs=True)
     live.forecast([ForecastRequest("decoded", **wishes)])
     hook.remove()
-    num_history = len(live.model._language.cache.get("decoded"))
+    num_history = len(model._language.cache.get("decoded"))
     assert len(passed) > 3
     assert max(passed) < num_history / 2  # questions and sampled events alone
     _check(live, [ForecastRequest("decoded", **wishes)])
