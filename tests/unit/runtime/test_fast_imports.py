@@ -27,7 +27,7 @@ def test_what_was_imported_is_not_looked_at_again():
     with fast_imports():
         kept = [[number] for number in range(1000)]
     assert gc.get_freeze_count() > 1000
-    assert not any(each is kept for each in gc.get_objects())
+    assert not any(known is kept for known in gc.get_objects())
 
 
 def test_a_module_that_fails_leaves_the_collector_running():
