@@ -1,11 +1,14 @@
 """Live sequences with a language model: batches, kept keys and values, futures and texts."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from mmtpp.core.errors import MmtppError
+from mmtpp.model.decoding.continued_rows import PASS_TOKENS
 from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.forecast_json import forecasts_to_json
@@ -158,3 +161,42 @@ def test_a_small_cache_drops_the_history_that_was_not_used_for_longest():
     assert counts["histories"] < 4
     assert counts["histories_dropped"] == counts["histories_computed"] - counts["histories"]
     assert counts["histories_dropped"] > 2
+
+
+def test_histories_that_are_read_together_fit_one_pass():
+    """Their keys and values are beyond the limit of the cache until the pass ends."""
+    live = _live(max_cache_bytes=0)
+    names = [f"s{index}" for index in range(6)]
+    for name in names:
+        live.append([AppendRequest(_events(name, 25))])
+    model: Any = live.model
+    language, sizes = model._language, []
+    forecast_rows = language._continue
+
+    def counted(rows: Any, keys: Any) -> Any:
+        sizes.append(
+            [len(row.input_ids) - len(known) for row, known in zip(rows, keys, strict=True)]
+        )
+        return forecast_rows(rows, keys)
+
+    language._continue = counted
+    live.forecast([ForecastRequest(name) for name in names])
+    assert sum(map(len, sizes)) == len(names)
+    assert len(sizes) > 1
+    assert all(sum(of_pass) <= PASS_TOKENS or len(of_pass) == 1 for of_pass in sizes)
+    assert live.model.counts()["histories"] == 0
+
+
+def test_a_replaced_model_is_freed_at_once():
+    live = _live()
+    live.append([AppendRequest(_events("s", 3))])
+    live.forecast([ForecastRequest("s", futures=1)])
+    model: Any = live.model
+    language = weakref.ref(model._language)
+    gc.disable()  # a cycle would keep the weights until the next collection
+    try:
+        live.replace_model(live_model(language_forecaster(tasks=TASKS), max_sequences=1))
+        del model
+        assert language() is None
+    finally:
+        gc.enable()
