@@ -95,13 +95,16 @@ def test_every_hook_works_on_real_engines():
 
 
 def test_deepspeed_is_imported_without_mlflow():
+    """The process checks itself, because DeepSpeed prints on standard output as it likes."""
     code = (
         "import sys; from mmtpp.compat.deepspeed_hooks import import_without_mlflow; "
         "import_without_mlflow(); "
-        "print('deepspeed' in sys.modules, [n for n in sys.modules if n.startswith('mlflow')]); "
-        "import mlflow; import_without_mlflow(); print(sys.modules['mlflow'] is mlflow)"
+        "assert 'deepspeed' in sys.modules; "
+        "assert not [name for name in sys.modules if name.startswith('mlflow')]; "
+        "import mlflow; import_without_mlflow(); "
+        "assert sys.modules['mlflow'] is mlflow"
     )
     process = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert process.stdout.split() == ["True", "[]", "True"]
+    assert process.returncode == 0, process.stderr
