@@ -103,7 +103,8 @@ bench-forecast: setup ## every target in one pass against a pass for each (a min
 	$(BIN)/python -m benchmarks.forecast
 
 bench-serve: setup ## live forecasts under load, and while processes are killed (35 minutes; CHAOS_SECONDS=60 for a short one) [data]
-	$(BIN)/python -m benchmarks.serving $(if $(CHAOS_SECONDS),--chaos-seconds $(CHAOS_SECONDS))
+	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.serving_chaos $(if $(CHAOS_SECONDS),--seconds $(CHAOS_SECONDS))
 	$(BIN)/python -m benchmarks.serving_language
 
 bench-sweep: setup ## time of Ray Tune compared with the trainings it starts (a quarter of an hour) [data]

@@ -2,11 +2,11 @@
 
     python -m benchmarks.serving_language        make bench-serve
 
-A model of the preset ``tiny`` with random weights is served by Ray Serve on this machine; the speed
-does not depend on the weights. Clients replay comments on one video of danmaku under many names.
-Every sequence has 50 events before the load begins. A request appends one event, and its answer has
-the forecast of the next one. In the open loop a request is due at a fixed time, whether earlier
-ones are answered or not, and its latency counts from then.
+A model of the preset ``tiny`` with random weights is served by Ray Serve on this machine, in one
+process behind HAProxy; the speed does not depend on the weights. Clients replay comments on one
+video of danmaku under many names. Every sequence has 50 events before the load begins. A request
+appends one event, and its answer has the forecast of the next one. In the open loop a request is
+due at a fixed time, whether earlier ones are answered or not, and its latency counts from then.
 
 At the end, forecasts of the service are compared with those of ``Forecaster.forecast`` for the
 whole sequences. The time of the model is measured in this process, without a server: the whole
@@ -19,26 +19,33 @@ import logging
 import os
 import random
 import statistics
+import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-
 import aiohttp
 import orjson
 import ray
-from ray import serve
 
 from benchmarks.measure import finish_section, machine, table
 from benchmarks.quality.results import BUDGET
 from benchmarks.quality.run import WORK, configuration
 from benchmarks.quality.sets import data_sets
-from benchmarks.serving import LEVELS, MAX_DIFFERENCE, RESULT, Load, cpu_seconds, replayed
-from cluster.ports import free_ports
+from benchmarks.serving import RESULT
+from benchmarks.serving_clients import (
+    HAPROXY,
+    HEADERS,
+    LEVELS,
+    MAX_DIFFERENCE,
+    Load,
+    cpu_seconds,
+    ray_environment,
+    replayed,
+    service,
+)
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
@@ -48,12 +55,10 @@ from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.model.base_folder import build_tiny, save_base
 from mmtpp.model.folders.record import TrainedTasks, write_template
-from mmtpp.serve.app import build
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.live_model import live_model
 from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
-from mmtpp.serve.settings import ServeSettings
 from mmtpp.storage.manifest import load_manifest
 
 RATE, MAX_P99_MS = 100.0, 150.0  # floors
@@ -138,7 +143,7 @@ class LanguageClients:
             [f"{self._number}-{client}-{index}" for index in range(SEQUENCES)]
             for client in range(clients)
         ]
-        async with aiohttp.ClientSession() as session:
+        async with aiohttp.ClientSession(headers=HEADERS) as session:
             for name in (name for of_client in names for name in of_client):
                 await self._send(
                     session, [{**event, "sequence": name} for event in self._events[:HISTORY]]
@@ -191,7 +196,7 @@ async def compare(
     columns = ("interval_mean", *(f"interval_q{100 * level:g}" for level in LEVELS))
     worst = 0.0
     chosen = random.Random(0).sample(sorted(clients.sent), 16)
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(headers=HEADERS) as session:
         for name in chosen:
             async with session.get(f"{url}/v1/sequences/{name}/forecast?{levels}") as response:
                 answer = await response.json()
@@ -255,23 +260,22 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="duration of each load")
     arguments = parser.parse_args()
     note: str = arguments.note
+    if HAPROXY not in os.environ:  # Ray reads its environment when it is imported
+        environment = {**os.environ, **ray_environment(), HAPROXY: "1"}
+        command = [sys.executable, "-m", "benchmarks.serving_language", *sys.argv[1:]]
+        return subprocess.run(command, env=environment, check=False).returncode
     ray.init(logging_level=logging.WARNING)
     model, config = tiny_model()
     forecaster = Forecaster.from_pretrained(model)
     [longest] = sorted(forecaster.load_sequences(config.store.uri, split="test"), key=len)[-1:]
     events = replayed(longest, forecaster)
-    port = free_ports(["serve"])["serve"]
-    serve.start(http_options={"host": "127.0.0.1", "port": port})
-    url = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as state:
-        serve.run(build(ServeSettings(model_uri=model, state_folder=state)), name="mmtpp")
+    with service(model) as url:
         clients = LanguageClients(url, events, seconds=arguments.seconds)
         clients.load(clients=2)  # warm up
         paced, _ = clients.load(clients=CLIENTS, rate=RATE)
         most, used = clients.load(clients=CLIENTS)
         single, _ = clients.load(clients=1)
         worst = asyncio.run(compare(clients, url, events, forecaster))
-        serve.shutdown()
     ray.shutdown()
     kept = paced.rate >= 0.98 * RATE and paced.percentile(99) < MAX_P99_MS
     floors = {

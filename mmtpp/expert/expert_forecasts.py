@@ -6,6 +6,7 @@ Axes: N events, K types.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ _TINY = 1e-12
 FloatArray = NDArray[np.float64]
 
 
+@lru_cache(maxsize=16)  # it takes longer than a forecast on it
 def density_grid(interval_range: IntervalRange) -> IntervalGrid:
     """Grid of the forecasts of an expert or of a soft model, from the range of the intervals."""
     return interval_range.grid(num_bytes=2).coarsened(GRID_FACTOR)

@@ -1,38 +1,47 @@
 """The Ray Serve application: ``serve run mmtpp.serve.app:build model_uri=FOLDER``."""
 
+from typing import Any
+
 from ray import serve
 from ray.serve import Application
 
-from mmtpp.serve.gateway import Gateway
+from mmtpp.serve.gateway import Gateway, GatewayWithShard
 from mmtpp.serve.settings import ServeSettings
 from mmtpp.serve.shard import MODEL_ARGUMENTS, Shard
 
 ACTOR_CPUS = 0.1
 """CPUs that Serve reserves for a process. Their load is not known before, so it is small: Ray
 starts the application on any machine, and the operating system shares its cores."""
-MAX_QUEUED = 1000
-QUIET = {"enable_access_log": False}  # a line for each request costs more than many requests
+COMMON: dict[str, Any] = {
+    "max_ongoing_requests": 1000,
+    # a line for each request costs more than many requests
+    "logging_config": {"enable_access_log": False},
+}
 
 
 def build(arguments: ServeSettings) -> Application:
     """The application for its arguments.
 
-    The model is the shards' ``user_config``, which Serve passes on without a new process.
+    The model is the shards' ``user_config``, which Serve passes on without a new process. One shard
+    answers its requests itself; several ones have gateways before them.
 
     Args:
         arguments: Arguments of ``serve run``, or ``args`` of a configuration file.
     """
     model = {name: getattr(arguments, name) for name in MODEL_ARGUMENTS}
     settings = arguments.model_copy(update=dict.fromkeys(MODEL_ARGUMENTS, ""))
-    shard = serve.deployment(
-        Shard,
-        user_config=model,
-        num_replicas=1,
-        max_ongoing_requests=MAX_QUEUED,
-        logging_config=QUIET,
-        health_check_period_s=5,
-        ray_actor_options={"num_cpus": ACTOR_CPUS, "num_gpus": settings.gpus_per_shard},
-    )
+    holds_sequences: dict[str, Any] = {
+        "user_config": model,
+        "num_replicas": 1,
+        "health_check_period_s": 5,
+        "ray_actor_options": {"num_cpus": ACTOR_CPUS, "num_gpus": settings.gpus_per_shard},
+    }
+    if settings.num_shards == 1:
+        whole = serve.deployment(
+            serve.ingress()(GatewayWithShard), name="gateway", **COMMON, **holds_sequences
+        )
+        return whole.bind(settings)
+    shard = serve.deployment(Shard, **COMMON, **holds_sequences)
     shards = [
         shard.options(name=f"shard-{index}").bind(settings, index)
         for index in range(settings.num_shards)
@@ -40,8 +49,7 @@ def build(arguments: ServeSettings) -> Application:
     gateway = serve.deployment(
         serve.ingress()(Gateway),
         name="gateway",
-        max_ongoing_requests=MAX_QUEUED,
-        logging_config=QUIET,
+        **COMMON,
         autoscaling_config={
             "min_replicas": 1,
             "max_replicas": settings.max_gateways,

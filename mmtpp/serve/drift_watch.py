@@ -15,6 +15,8 @@ from mmtpp.expert.sequence_state import SequenceState, forecasts_after
 
 WINDOW = 10_000
 """Number of the newest compared events over which the figures are computed."""
+TOGETHER, PATIENCE_S = 32, 1.0
+"""Events wait until so many are compared at once, or until the first one has waited so long."""
 
 
 class DriftWatch:
@@ -30,7 +32,8 @@ class DriftWatch:
         self._rng = np.random.default_rng(0)
         self._pit: deque[float] = deque(maxlen=WINDOW)
         self._surprises: deque[float] = deque(maxlen=WINDOW)
-        self._next = 0.0  # on the monotonic clock
+        self._waiting: list[tuple[SequenceState, float, int]] = []  # with time and type after it
+        self._next = self._waiting_since = 0.0  # on the monotonic clock
         self.num_alerts = 0
 
     def add(
@@ -45,19 +48,32 @@ class DriftWatch:
             sizes: Number of new events of each sequence, above 0.
         """
         now = time.monotonic()
-        if now < self._next:
+        if now >= self._next:
+            starts = np.cumsum([0, *sizes[:-1]]).tolist()
+            known = [
+                (state, float(past.times[start]), int(past.types[start]))
+                for state, start in zip(states, starts, strict=True)
+                if state
+            ]
+            self._next = now + len(known) / self._events_per_s
+            if not self._waiting:
+                self._waiting_since = now
+            self._waiting += known
+        if len(self._waiting) >= TOGETHER or now - self._waiting_since > PATIENCE_S:
+            self._compare()
+
+    def _compare(self) -> None:
+        """Compare the waiting events with the forecasts before them."""
+        if not self._waiting:
             return
-        starts = np.cumsum([0, *sizes[:-1]])
-        known = [(state, start) for state, start in zip(states, starts, strict=True) if state]
-        if not known:
-            return
-        self._next = now + len(known) / self._events_per_s
-        before, events = [state for state, _ in known], np.array([start for _, start in known])
+        before = [state for state, _, _ in self._waiting]
+        times = np.array([at for _, at, _ in self._waiting])
+        types = torch.tensor([code for _, _, code in self._waiting])
+        self._waiting.clear()
         forecasts = forecasts_after(self._expert, before)
         last_times = np.array([float(state.memory.last_time) for state in before])
-        waits = round_to_ticks(past.times[events] - last_times, self._expert.tick)
+        waits = round_to_ticks(times - last_times, self._expert.tick)
         intervals = torch.from_numpy(waits.astype(np.float32))
-        types = torch.from_numpy(past.types[events].astype(np.int64))
         of_type = forecasts.type_log_probabilities(intervals).gather(1, types[:, None])[:, 0]
         surprises = -(forecasts.log_density(intervals) + of_type).numpy()
         self._pit.extend(draw_pit(*forecasts.cdf_of_tick(intervals), self._rng).tolist())
@@ -67,6 +83,7 @@ class DriftWatch:
 
     def figures(self) -> dict[str, float]:
         """Figures of the newest compared events, by name; none before the first event."""
+        self._compare()
         if not self._pit:
             return {}
         pit, surprises = np.array(self._pit), np.array(self._surprises)

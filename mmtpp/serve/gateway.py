@@ -1,4 +1,7 @@
-"""The HTTP interface: reads requests, passes them to the shards of their sequences, answers."""
+"""The HTTP interface: reads requests, passes them to the shards of their sequences, answers.
+
+The only shard of a service is in the gateway's process, so its requests make no second hop.
+"""
 
 import asyncio
 import hashlib
@@ -6,7 +9,7 @@ import json
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import orjson
 from fastapi import FastAPI, HTTPException, Query, Request, Response
@@ -24,6 +27,7 @@ from mmtpp.serve.live_events import MAX_NAME
 from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest
 from mmtpp.serve.settings import ServeSettings
+from mmtpp.serve.shard import Shard
 
 logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -92,16 +96,66 @@ def shard_of(sequence_id: str, num_shards: int) -> int:
     return int.from_bytes(digest, "big") % num_shards
 
 
+class AnyShard(Protocol):
+    """A shard in this process or in another one; its methods are those of ``Shard``."""
+
+    def append(self, request: tuple[AppendRequest, bool], /) -> Awaitable[dict[str, Any]]: ...
+
+    def forecast(
+        self, request: tuple[ForecastRequest, list[float], list[float]], /
+    ) -> Awaitable[dict[str, Any]]: ...
+
+    def events(self, sequence_id: str, last: int) -> Awaitable[list[dict[str, Any]]]: ...
+
+    def remove(self, sequence_id: str) -> Awaitable[int]: ...
+
+    def ready(self) -> Awaitable[str]: ...
+
+
+class RemoteShard:
+    """A shard in another process.
+
+    Args:
+        handle: Serve's handle of the shard.
+    """
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle
+
+    def append(self, request: tuple[AppendRequest, bool], /) -> Awaitable[dict[str, Any]]:
+        """Call ``Shard.append``."""
+        return self._handle.append.remote(request)
+
+    def forecast(
+        self, request: tuple[ForecastRequest, list[float], list[float]], /
+    ) -> Awaitable[dict[str, Any]]:
+        """Call ``Shard.forecast``."""
+        return self._handle.forecast.remote(request)
+
+    def events(self, sequence_id: str, last: int) -> Awaitable[list[dict[str, Any]]]:
+        """Call ``Shard.events``."""
+        return self._handle.events.remote(sequence_id, last)
+
+    def remove(self, sequence_id: str) -> Awaitable[int]:
+        """Call ``Shard.remove``."""
+        return self._handle.remove.remote(sequence_id)
+
+    def ready(self) -> Awaitable[str]:
+        """Call ``Shard.ready``."""
+        return self._handle.ready.remote()
+
+
 class Gateway:
     """Answers requests.
 
     Args:
         settings: Arguments of the application, without the model.
-        shards: The shards, in order.
+        shards: Serve's handles of the shards, in order.
     """
 
     def __init__(self, settings: ServeSettings, shards: Sequence[DeploymentHandle]) -> None:
-        self._settings, self._shards = settings, list(shards)
+        self._settings = settings
+        self._shards: list[AnyShard] = [RemoteShard(handle) for handle in shards]
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The application that Serve calls with requests."""
@@ -115,7 +169,7 @@ class Gateway:
             for event in body.events
         ]
         request = AppendRequest(events, body.after, all_or_none=True)
-        answer = await self._ask(self._shard(sequence_id).append.remote((request, False)))
+        answer = await self._ask(self._shard(sequence_id).append((request, False)))
         outcomes = answer["outcomes"]
         rejected = [
             {"index": index, **outcome}
@@ -167,7 +221,7 @@ class Gateway:
         self, shard: int, events: Sequence[object], with_forecast: bool
     ) -> dict[str, Any]:
         """The answer of one shard; without it, nobody knows whether its events were appended."""
-        call = self._shards[shard].append.remote((AppendRequest(events), with_forecast))
+        call = self._shards[shard].append((AppendRequest(events), with_forecast))
         try:
             return await self._ask(call)
         except HTTPException as error:
@@ -183,7 +237,7 @@ class Gateway:
     ) -> dict[str, Any]:
         """Forecast a sequence; ``options`` are further fields of ``ForecastRequest``."""
         request = ForecastRequest(sequence_id, **(options or {}))
-        call = self._shard(sequence_id).forecast.remote((request, list(quantiles), list(waits)))
+        call = self._shard(sequence_id).forecast((request, list(quantiles), list(waits)))
         answer = await self._ask(call)
         if "error" in answer:
             raise HTTPException(422, answer["error"])
@@ -193,21 +247,21 @@ class Gateway:
 
     async def events(self, sequence_id: str, last: int) -> dict[str, Any]:
         """The newest events of a sequence."""
-        events = await self._ask(self._shard(sequence_id).events.remote(sequence_id, last))
+        events = await self._ask(self._shard(sequence_id).events(sequence_id, last))
         if not events:
             raise HTTPException(404, f"the sequence {sequence_id!r} has no events")
         return {"sequence_id": sequence_id, "events": events}
 
     async def remove(self, sequence_id: str) -> dict[str, int]:
         """Remove a sequence."""
-        removed = await self._ask(self._shard(sequence_id).remove.remote(sequence_id))
+        removed = await self._ask(self._shard(sequence_id).remove(sequence_id))
         if not removed:
             raise HTTPException(404, f"the sequence {sequence_id!r} has no events")
         return {"removed": removed}
 
     async def ready(self) -> dict[str, Any]:
         """The models of the shards; an error while a shard is away."""
-        models = await asyncio.gather(*(self._ask(shard.ready.remote()) for shard in self._shards))
+        models = await asyncio.gather(*(self._ask(shard.ready()) for shard in self._shards))
         return {"shards": len(models), "models": sorted(set(models))}
 
     def check_futures(self, number: int) -> None:
@@ -221,7 +275,7 @@ class Gateway:
             most = self._settings.max_events
             raise HTTPException(413, f"the request has {number:,} events; max_events = {most:,}")
 
-    def _shard(self, sequence_id: str) -> DeploymentHandle:
+    def _shard(self, sequence_id: str) -> AnyShard:
         return self._shards[shard_of(sequence_id, len(self._shards))]
 
     async def _ask(self, call: Awaitable[_Answer]) -> _Answer:
@@ -241,6 +295,27 @@ class Gateway:
             logger.warning("a shard did not answer: %s", error)
             name = type(error).__name__
             raise _unavailable(f"the process of this sequence does not answer ({name})") from error
+
+
+class GatewayWithShard(Gateway):
+    """Answers requests for the only shard, which is in the same process.
+
+    Args:
+        settings: Arguments of the application, without the model.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        super().__init__(settings, [])
+        self._only = Shard(settings, 0)
+        self._shards = [self._only]
+
+    async def reconfigure(self, model: Mapping[str, str]) -> None:
+        """Load a model, see ``Shard.reconfigure``."""
+        await self._only.reconfigure(model)
+
+    def check_health(self) -> None:
+        """Serve replaces a process whose log cannot be read."""
+        self._only.check_health()
 
 
 def _unavailable(problem: str) -> HTTPException:

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import ipaddress
 import json
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,15 +23,24 @@ PAGE_PATHS = ("", "/")
 _DRAINED_BODIES, _DRAIN_S = 8, 2.0
 OPEN_PATHS = ("/health", "/ready")
 """Paths without a token: machines ask for them."""
+PROXY_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-real-ip")
+"""Headers that proxies add; the sender of such a request is the proxy, whoever asked it."""
 
 
 def read_token(token_file: str) -> str:
     """Read the token of a file; empty for no file.
 
     Raises:
-        ConfigError: The file cannot be read, or it is empty.
+        ConfigError: The file cannot be read, or it is empty; or there is no file, and requests come
+            through HAProxy, which listens on all addresses and hides who sends them.
     """
     if not token_file:
+        if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+            raise ConfigError(
+                "behind Serve's HAProxy, the requests of all machines look like local ones, so the "
+                "service needs a token",
+                setting="token_file is empty; RAY_SERVE_ENABLE_HA_PROXY = 1",
+            )
         return ""
     try:
         token = Path(token_file).read_text(encoding="utf-8").strip()
@@ -104,7 +114,7 @@ class Guard:
                 return 401, "send the token: Authorization: Bearer TOKEN"
         elif self._token:
             return None  # the page, which sends the token with its own requests
-        elif not _is_local(scope.get("client")):
+        elif not _is_local(scope.get("client")) or any(name in headers for name in PROXY_HEADERS):
             return 403, "requests from other machines need a token; set token_file"
         elif not _names_this_machine(headers):
             return 403, "requests of pages of other hosts need a token; set token_file"

@@ -1,6 +1,7 @@
 """The live model of a forecaster: a temporal expert with its states, or a language model."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.config.load import with_values
@@ -57,6 +58,7 @@ class LiveExpert(LiveModel):
         self._expert, self._watch = expert, watch
         vocabulary = forecaster.vocabulary or load_model_vocabulary(forecaster.path)
         codes = forecaster.trained_tasks.type_codes
+        self._settings = lru_cache(maxsize=64)(self._build_settings)
         self._states = ExpertStates(
             expert, vocabulary, codes, max_sequences=max_sequences, watch=watch
         )
@@ -86,17 +88,20 @@ class LiveExpert(LiveModel):
                 key = (request.futures, request.horizon, request.seed)
                 groups.setdefault(key, []).append(index)
         for (futures, horizon, seed), indices in groups.items():
-            changes = {"prediction.num_futures": futures, "prediction.horizon": horizon}
-            settings = DensityForecastSettings(
-                trained_tasks=self.forecaster.trained_tasks,
-                prediction=with_values(self.forecaster.config, changes).prediction,
-                seed=seed,
-            )
+            settings = self._settings(futures, horizon, seed)
             names = [requests[index].sequence_id for index in indices]
             of_group = [states[index] for index in indices]
             forecasts = forecast_next_events(names, self._expert, of_group, settings)
             answers.update(zip(indices, forecasts, strict=True))
         return [answers[index] for index in range(len(requests))]
+
+    def _build_settings(self, futures: int, horizon: float, seed: int) -> DensityForecastSettings:
+        changes = {"prediction.num_futures": futures, "prediction.horizon": horizon}
+        return DensityForecastSettings(
+            trained_tasks=self.forecaster.trained_tasks,
+            prediction=with_values(self.forecaster.config, changes).prediction,
+            seed=seed,
+        )
 
     def _state(self, request: ForecastRequest, read: ReadEvents) -> SequenceState:
         if request.text:

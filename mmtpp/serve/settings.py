@@ -55,7 +55,7 @@ class ServeSettings(BaseModel):
     """Largest memory of the keys and values that language models keep of sequences, over all
     shards, in MiB, on the device of the model. A history whose keys and values are not kept passes
     the model again; 0 keeps none."""
-    batch_wait_ms: NonNegativeFloat = 2.0
+    batch_wait_ms: NonNegativeFloat = 0.0
     """Longest time that a request waits for others that are carried out with it, in ms."""
     watched_per_s: PositiveFloat = WATCHED_PER_S
     """Largest number of new events in a second, over all shards, that an expert compares with the

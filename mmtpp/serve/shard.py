@@ -1,6 +1,7 @@
 """A shard of the application: one process that holds its share of the sequences."""
 
 import asyncio
+import gc
 import logging
 import time
 from collections import Counter
@@ -113,6 +114,9 @@ class Shard:
             self._live.replace_model(loaded)
             for name in figures:  # of the model before; the new one has compared no event yet
                 self._drift.set(0.0, {"figure": name})
+            # as Serve does after the start: the model stays, so no later collection visits it
+            gc.collect()
+            gc.freeze()
         self._model = model
         # an attribute of methods that serve.batch has wrapped
         self.forecast.set_max_batch_size(loaded.max_batch)  # pyright: ignore[reportAttributeAccessIssue]

@@ -192,7 +192,7 @@ def _actors() -> list[Any]:
     return list_actors(address, filters=[("state", "=", "ALIVE")], limit=1000)
 
 
-def _kill_one(kind: str) -> None:
+def _kill_one(kind: str, application: str = "mmtpp") -> None:
     """Kill the process of a shard or a gateway."""
     actors: list[Any] = list_actors(
         ray.get_runtime_context().gcs_address, filters=[("state", "=", "ALIVE")], limit=1000
@@ -200,7 +200,8 @@ def _kill_one(kind: str) -> None:
     pids = [
         actor.pid
         for actor in actors
-        if kind in (actor.name or "") and actor.class_name.startswith("ServeReplica")
+        if f"{application}#{kind}" in (actor.name or "")
+        and actor.class_name.startswith("ServeReplica")
     ]
     os.kill(random.Random(0).choice(pids), signal.SIGKILL)
 
@@ -243,6 +244,28 @@ def test_killed_processes_lose_no_event(service: Service):
     assert sum(retries for _, retries in sent) > 0
     for (name, of_sequence), (number, _) in zip(events.items(), sent, strict=True):
         service.check_forecast(name, of_sequence[:number])
+
+
+def test_a_killed_process_of_a_gateway_with_its_shard_loses_no_event(
+    service: Service, tmp_path: Path
+):
+    changes = {"num_shards": 1, "state_folder": str(tmp_path)}
+    serve.run(
+        build(service.settings.model_copy(update=changes)), name="alone", route_prefix="/alone"
+    )
+    alone = replace(service, url=f"{service.url}/alone")
+    events = service.events(2000, 0)
+    [pid] = _pids("alone")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(_send, alone, "killed", events, time.monotonic() + 10)
+        time.sleep(3)
+        _kill_one("gateway", "alone")
+        sent, retries = sending.result()
+    assert retries > 0
+    assert _pids("alone").isdisjoint({pid})
+    alone.check_forecast("killed", events[:sent])
+    assert alone.ask("/ready") == (200, {"shards": 1, "models": [service.settings.model_uri]})
+    serve.delete("alone")
 
 
 def test_the_page_shows_a_live_sequence(service: Service, browser):
@@ -330,7 +353,7 @@ def _pids(application: str) -> set[int]:
     actors: list[Any] = list_actors(
         ray.get_runtime_context().gcs_address, filters=[("state", "=", "ALIVE")], limit=1000
     )
-    return {actor.pid for actor in actors if f"{application}#shard-" in (actor.name or "")}
+    return {actor.pid for actor in actors if f"{application}#" in (actor.name or "")}
 
 
 def test_a_language_model_forecasts_the_events_of_the_log(adapted):

@@ -59,6 +59,28 @@ def test_without_a_token_only_this_machine_is_answered():
     assert _ask(guard, client=("10.0.0.7", 5), path="/ready")[0] == 200
 
 
+@pytest.mark.parametrize("name", [b"Forwarded", b"X-Forwarded-For", b"x-real-ip"])
+def test_a_proxy_is_no_local_sender(name: bytes):
+    guard = Guard(_count, token="", max_bytes=10)
+    status, answer = _ask(guard, headers=[(name, b"10.0.0.7")])
+    assert status == 403
+    assert "token_file" in answer["detail"]
+    guard = Guard(_count, token="secret", max_bytes=10)
+    headers = [(name, b"10.0.0.7"), (b"authorization", b"Bearer secret")]
+    assert _ask(guard, headers=headers)[0] == 200
+
+
+def test_haproxy_needs_a_token(monkeypatch, tmp_path):
+    """It listens on all addresses, and all requests come from its own."""
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    with pytest.raises(ConfigError, match="needs a token") as error:
+        read_token("")
+    assert "RAY_SERVE_ENABLE_HA_PROXY" in str(error.value)
+    file = tmp_path / "token"
+    file.write_text("secret")
+    assert read_token(str(file)) == "secret"
+
+
 def test_pages_of_other_hosts_are_refused():
     """Without a token: through the browser of a user, or a name that they gave this machine."""
     guard = Guard(_count, token="", max_bytes=10)
