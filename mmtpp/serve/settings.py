@@ -43,11 +43,12 @@ class ServeSettings(BaseModel):
     Empty: events are kept in memory, and lost with the process."""
     num_shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
     """Number of processes that hold the sequences, each its share by name. Fixed for a
-    ``state_folder``."""
+    ``state_folder``. The only one also answers the requests."""
     gpus_per_shard: float = Field(default=0.0, ge=0.0)
     """Number of GPUs of each of them, for language models."""
     max_gateways: PositiveInt = 4
-    """Largest number of processes that read requests; Serve starts more of them under load."""
+    """Largest number of processes that read requests for several shards; Serve starts more of them
+    under load."""
     max_sequences: PositiveInt = MAX_SEQUENCES
     """Largest number of sequences whose state an expert keeps in memory, over all shards. The state
     of another one is computed from its events when it is needed."""
@@ -56,7 +57,8 @@ class ServeSettings(BaseModel):
     shards, in MiB, on the device of the model. A history whose keys and values are not kept passes
     the model again; 0 keeps none."""
     batch_wait_ms: NonNegativeFloat = 0.0
-    """Longest time that a request waits for others that are carried out with it, in ms."""
+    """Longest time that a request waits for others that are carried out with it, in ms. Those that
+    come while others are carried out always go together."""
     watched_per_s: PositiveFloat = WATCHED_PER_S
     """Largest number of new events in a second, over all shards, that an expert compares with the
     forecasts before them, for the figures of drift."""
