@@ -30,7 +30,7 @@ from mmtpp.core.events import Events
 from mmtpp.core.representation.branches import BranchedTokens, lay_out_branches
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.store.store_reader import StoreReader
@@ -142,7 +142,7 @@ def main() -> int:
     config = configuration(available["danmaku"], BUDGET)
     prepare(config)
     manifest, vocabulary = open_store(config)
-    settings = sample_settings(config.sample_sections, manifest, split="train")
+    settings = build_sample_settings(config.sample_sections, manifest, split="train")
     grid = interval_range(settings).grid(num_bytes=config.template.time_bytes)
     template = Template(vocabulary.token_ids(), settings.template, has_questions=True)
     reader = StoreReader(settings.store)

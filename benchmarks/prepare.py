@@ -37,7 +37,7 @@ from benchmarks.stack import danmaku_folder, own_stack
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.encode.encode_pipeline import EncodePipeline
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
@@ -240,7 +240,7 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
     ids = store_vocabulary(store, manifest).token_ids()
 
     def settings_of(delta: float) -> SampleSettings:
-        return sample_settings(
+        return build_sample_settings(
             configuration(source, store, delta=delta).sample_sections, manifest, split="train"
         )
 

@@ -49,7 +49,7 @@ from benchmarks.serving_clients import (
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.interval_range import interval_range
@@ -83,7 +83,7 @@ def tiny_model() -> tuple[str, RunConfig]:
         return str(folder), config
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    settings = sample_settings(config.sample_sections, manifest, split="train")
+    settings = build_sample_settings(config.sample_sections, manifest, split="train")
     folder.mkdir(parents=True, exist_ok=True)
     trained_tasks = TrainedTasks(
         tasks=("time", "type"),

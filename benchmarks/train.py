@@ -40,7 +40,7 @@ from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.training.lr_schedule import lr_factor
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
@@ -94,7 +94,7 @@ def _rows(config: RunConfig, count: int) -> tuple[list[PackedRow], Vocabulary]:
     """The first packed rows of the training split."""
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    settings = sample_settings(config.sample_sections, manifest, split="train")
+    settings = build_sample_settings(config.sample_sections, manifest, split="train")
     plan = make_plan(settings, vocabulary.token_ids())
     ids = np.random.default_rng(0).permutation(len(plan.samples))[:count]
     table = Assembler(settings, vocabulary.token_ids())(samples_table(plan, ids))

@@ -1,4 +1,4 @@
-"""Train on compressed event sequences: a whole tiny model, or LoRA on a base (stage 1).
+"""Train a language model on event sequences (stage 1), an expert, or a soft model.
 
 python jobs/pretrain.py --config jobs/configs/demo.toml
 """

@@ -17,7 +17,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.representation.supervision import AllTokens
 from mmtpp.core.representation.tokens import Modality
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.model.event_model import EventModel
 
 STEPS, MAX_TOKENS, ROWS_TESTED = 300, 512, 40
@@ -96,7 +96,7 @@ def run(data: DataSet, store: str, changes: Changes, seed: int) -> dict[str, flo
 def validation_nll(config: RunConfig, model: EventModel) -> float:
     """Loss of time and type tokens in nats per event, on the first rows of the validation split."""
     manifest, vocabulary = open_store(config)
-    settings = sample_settings(config.sample_sections, manifest, split="validation")
+    settings = build_sample_settings(config.sample_sections, manifest, split="validation")
     samples = Samples.from_settings(settings, vocabulary)
     batcher = batcher_of(config, vocabulary)
     model.eval()

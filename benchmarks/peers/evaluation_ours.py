@@ -20,7 +20,7 @@ from benchmarks.peers.measured_process import run_as_trial
 from benchmarks.quality.expert_trial import train_expert
 from benchmarks.quality.trial import open_store
 from mmtpp.config.load import with_values
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.evaluate.kinds.evaluated_expert import ForecastAxes, forecast_sequences
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.expert.expert_folder import Expert
@@ -57,7 +57,7 @@ def run(set_name: str, num_test: int, networks: int, width: int, max_steps: int)
     trained = train_expert(config, seed=0, max_steps=max_steps)
     expert, tasks = trained.expert, trained.inputs.trained_tasks
     manifest, _ = open_store(config)
-    held_out = sample_settings(
+    held_out = build_sample_settings(
         config.sample_sections, manifest, split="test", max_sequences=num_test
     )
     sequences = read_sequences(

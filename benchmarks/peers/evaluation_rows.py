@@ -21,7 +21,7 @@ from benchmarks.quality.sets import data_sets
 from benchmarks.quality.trial import open_store
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.evaluate.forecasts import read_histories
 
@@ -53,12 +53,12 @@ def run(set_name: str, path: str, num_targets: int) -> dict[str, Any]:
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
     tree: dict[str, Any] = {"num_types": len(codes)}
     for split in ("train", "validation", "test"):
-        settings = sample_settings(config.sample_sections, manifest, split=split)
+        settings = build_sample_settings(config.sample_sections, manifest, split=split)
         histories = sorted(read_histories(settings, codes), key=lambda each: each.sequence_id)
         tree[split] = [[history.times.tolist(), history.types.tolist()] for history in histories]
     targets = np.cumsum([len(times) - 1 for times, _ in tree["test"]])
     tree["test"] = tree["test"][: int(np.searchsorted(targets, num_targets)) + 1]
-    spans = interval_range(sample_settings(config.sample_sections, manifest, split="train"))
+    spans = interval_range(build_sample_settings(config.sample_sections, manifest, split="train"))
     tree["tick"] = spans.tick or NO_TICK
     Path(path).write_text(json.dumps(tree), encoding="utf-8")
     return {

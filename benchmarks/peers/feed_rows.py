@@ -21,7 +21,7 @@ from benchmarks.peers.measured_process import run_as_trial
 from benchmarks.replicate import publish, read_videos
 from mmtpp.config.load import config_from_tree
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
@@ -58,7 +58,7 @@ def open_samples(config: RunConfig) -> tuple[SampleSettings, Vocabulary]:
     """Settings of the training samples, and the vocabulary of the store."""
     manifest = load_manifest(config.store.uri)
     vocabulary = store_vocabulary(config.store.uri, manifest)
-    return sample_settings(config.sample_sections, manifest, split="train"), vocabulary
+    return build_sample_settings(config.sample_sections, manifest, split="train"), vocabulary
 
 
 def run(uri: str, folder: str, copies: int, max_tokens: int, cache: str) -> dict[str, Any]:

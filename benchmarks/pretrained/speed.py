@@ -39,7 +39,7 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.supervision import AllTokens
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.event_model import EventModel, EventModelSettings, build_event_model
@@ -76,7 +76,7 @@ class Size:
 def long_rows(config: RunConfig, count: int) -> tuple[list[PackedRow], Vocabulary]:
     """Rows of one window each, so that a loop without packing reads the same tokens."""
     manifest, vocabulary = open_store(config)
-    settings = sample_settings(
+    settings = build_sample_settings(
         config.sample_sections, manifest, split="train", supervision=AllTokens()
     )
     samples = Samples.from_settings(settings, vocabulary)

@@ -19,7 +19,7 @@ from benchmarks.quality.mixture_trial import fit_mixture
 from benchmarks.quality.trial import forecast, open_store, train
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.from_config import training_questions
+from mmtpp.data.from_config import build_training_questions
 from mmtpp.evaluate.actors.written_texts import GenerationTargets
 from mmtpp.evaluate.combine import mixture_nll
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
@@ -155,7 +155,7 @@ def run_trial(
     if trial.steps:
         precision = "float32" if trial.model in (TINY, TINY_LONGER) else "bfloat16"
         model, seconds = train(
-            config, training_questions(config.tasks), model=model, precision=precision
+            config, build_training_questions(config.tasks), model=model, precision=precision
         )
     generation = extras and extras.generation(config.template.max_text_tokens)
     with torch.inference_mode():

@@ -21,7 +21,7 @@ from benchmarks.quality.trial import forecast, open_store, train
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.supervision import AllTokens
-from mmtpp.data.from_config import training_questions
+from mmtpp.data.from_config import build_training_questions
 from mmtpp.evaluate.scores.metrics import target_values
 from mmtpp.model.event_model import EventModel
 from mmtpp.train.expert_inputs import ExpertInputs
@@ -98,7 +98,7 @@ def _curve_of_plain(config: RunConfig, seed: int, *, steps: tuple[int, int]) -> 
             model.train()
 
     model, _ = train(first, AllTokens(), curve=curve)
-    questions = training_questions(second.tasks)
+    questions = build_training_questions(second.tasks)
     train(second, questions, model=model, curve=curve, after_step=validate)
     return _as_record(curve, config, num_targets=num_targets)
 

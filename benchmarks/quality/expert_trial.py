@@ -12,7 +12,7 @@ from benchmarks.quality.learning_curve import LearningCurve
 from benchmarks.quality.trial import open_store
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepared_store import load_store
 from mmtpp.evaluate.kinds.evaluated_expert import ForecastAxes, forecast_sequences
 from mmtpp.evaluate.scores.metrics import estimate_metrics
@@ -78,7 +78,7 @@ class TrainedExpert:
         """Forecast every target of a split; returns a table of ``targets.TARGET_SCHEMA``."""
         manifest, _ = open_store(config)
         trained_tasks = self.inputs.trained_tasks
-        held_out = sample_settings(
+        held_out = build_sample_settings(
             config.sample_sections,
             manifest,
             split=split,
@@ -118,7 +118,7 @@ def train_networks(inputs: ExpertInputs) -> TrainedExpert:
             validation = fit.validate()
             if validation is not None and fit.progress.network == 0:
                 curve.add_point(validation.nll)
-            fit.keep_or_end(validation)
+            fit.record_validation(validation)
     expert = build_expert(fit, inputs)
     return TrainedExpert(
         expert=expert,

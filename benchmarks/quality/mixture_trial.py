@@ -13,7 +13,7 @@ from benchmarks.quality.trial import forecast, open_store, train
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.supervision import AllTokens
-from mmtpp.data.from_config import training_questions
+from mmtpp.data.from_config import build_training_questions
 from mmtpp.evaluate.combine import GateFit, fit_gate
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.expert.gated_expert import GatedExpert
@@ -36,7 +36,7 @@ def run_mixture(
     config = with_values(config, {"training.seed": seed, "training.num_steps": steps[0]})
     model, first_s = train(config, AllTokens())
     config = with_values(config, {"training.num_steps": steps[1]})
-    model, second_s = train(config, training_questions(config.tasks), model=model)
+    model, second_s = train(config, build_training_questions(config.tasks), model=model)
     started = time.process_time()
     fit, gated = fit_mixture(config, model, trained)
     fit_s = time.process_time() - started

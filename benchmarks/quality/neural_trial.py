@@ -12,7 +12,7 @@ from benchmarks.quality.differences import SUMS_SCHEMA
 from benchmarks.quality.trial import open_store
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.point_processes.history import History
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.evaluate.forecasts import read_histories
 
@@ -66,7 +66,7 @@ def _call(
 ) -> dict[str, Any]:
     """What ``neural.py`` prints, or ``error`` if it fails."""
     manifest, _ = open_store(config)
-    spans = interval_range(sample_settings(config.sample_sections, manifest, split="train"))
+    spans = interval_range(build_sample_settings(config.sample_sections, manifest, split="train"))
     sequences = {
         "num_types": sum(count > 0 for count in manifest.type_counts),
         "tick": spans.tick or NO_TICK,
@@ -92,7 +92,7 @@ def _histories(config: RunConfig, *, split: str) -> list[History]:
     """The sequences of a split in order of their ids; held-out ones up to ``max_sequences``."""
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    settings = sample_settings(config.sample_sections, manifest, split=split)
+    settings = build_sample_settings(config.sample_sections, manifest, split=split)
     histories = sorted(read_histories(settings, codes), key=lambda history: history.sequence_id)
     if split == "train":
         return histories

@@ -38,7 +38,11 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.point_processes.history import History
 from mmtpp.core.representation.compression import similar_events
 from mmtpp.core.representation.supervision import AllTokens
-from mmtpp.data.from_config import compression_of, sample_settings, training_questions
+from mmtpp.data.from_config import (
+    build_compression,
+    build_sample_settings,
+    build_training_questions,
+)
 from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.store.store_reader import StoreReader
@@ -101,7 +105,7 @@ def run_variant(config: RunConfig, variant: Variant, seed: int, budget: Budget) 
     model, first_s = train(config, AllTokens())
     second = with_values(config, {"training.num_steps": steps[1]})
     model, second_s = train(
-        second, training_questions(second.tasks), model=model, one_target=variant.one_target
+        second, build_training_questions(second.tasks), model=model, one_target=variant.one_target
     )
     started = time.process_time()
     targets = forecast(second, model, split="test")
@@ -123,9 +127,11 @@ def run_classical(config: RunConfig, name: str) -> list[dict[str, Any]]:
     """Run the baselines without a seed on the targets of the plain model."""
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
-    train_sample_settings = sample_settings(config.sample_sections, manifest, split="train")
+    train_sample_settings = build_sample_settings(config.sample_sections, manifest, split="train")
     spans = interval_range(train_sample_settings)
-    test = read_histories(sample_settings(config.sample_sections, manifest, split="test"), codes)
+    test = read_histories(
+        build_sample_settings(config.sample_sections, manifest, split="test"), codes
+    )
     test = sorted(test, key=lambda history: history.sequence_id)
     test = test[: config.evaluation.max_sequences or len(test)]
     fitted = Baselines.fit(
@@ -170,7 +176,9 @@ def run_control(config: RunConfig) -> dict[str, Any]:
     manifest, _ = open_store(config)
     codes = [code for code, count in enumerate(manifest.type_counts) if count]
     train_sample_settings, test = (
-        sample_settings(config.sample_sections, manifest, split=split, max_sequences=max_sequences)
+        build_sample_settings(
+            config.sample_sections, manifest, split=split, max_sequences=max_sequences
+        )
         for split, max_sequences in (("train", 0), ("test", config.evaluation.max_sequences))
     )
     started = time.process_time()
@@ -195,12 +203,12 @@ def _similar_fraction(config: RunConfig, delta: float) -> float:
     """Share of the training events that temporal compression marks as similar."""
     chosen = with_values(config, {"compression.strategy": "temporal", "compression.delta": delta})
     manifest, _ = open_store(config)
-    settings = sample_settings(chosen.sample_sections, manifest, split="train")
+    settings = build_sample_settings(chosen.sample_sections, manifest, split="train")
     reader = StoreReader(settings.store)
     marks = [
         similar_events(
             sequence.events.slice(*sequence.span("train")),
-            compression_of(chosen.sample_sections),
+            build_compression(chosen.sample_sections),
         )
         for sequence in reader.sequences(reader.files())
     ]

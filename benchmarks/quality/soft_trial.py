@@ -18,7 +18,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.supervision import AllTokens
 from mmtpp.core.times.clock import round_to_ticks
 from mmtpp.core.training.sample_order import samples_of_step
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.evaluate.scores.density_targets import density_columns
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.evaluate.scores.targets import complete_targets, event_columns
@@ -128,7 +128,7 @@ def _samples(config: RunConfig, start: SoftStart, split: str) -> Samples:
 
 def _settings(config: RunConfig, split: str):
     manifest, _ = open_store(config)
-    settings = sample_settings(
+    settings = build_sample_settings(
         config.sample_sections,
         manifest,
         split=split,

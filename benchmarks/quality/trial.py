@@ -21,7 +21,7 @@ from mmtpp.core.representation.row import HISTORY, PackedRow
 from mmtpp.core.representation.supervision import EveryEvent, Supervision
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.sample_order import samples_of_step
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.interval_range import interval_range
@@ -139,7 +139,9 @@ def train(
     """
     manifest, vocabulary = open_store(config)
     samples = Samples.from_settings(
-        sample_settings(config.sample_sections, manifest, split="train", supervision=supervision),
+        build_sample_settings(
+            config.sample_sections, manifest, split="train", supervision=supervision
+        ),
         vocabulary,
     )
     training = config.training
@@ -227,10 +229,10 @@ def forecast(
         generation: Targets whose texts the model writes; None for none.
     """
     manifest, vocabulary = open_store(config)
-    trained = sample_settings(config.sample_sections, manifest, split="train")
+    trained = build_sample_settings(config.sample_sections, manifest, split="train")
     spans = interval_range(trained)
     grid = spans.grid(num_bytes=config.template.time_bytes)
-    settings = sample_settings(
+    settings = build_sample_settings(
         config.sample_sections,
         manifest,
         split=split,

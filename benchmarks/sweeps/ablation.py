@@ -26,7 +26,7 @@ from benchmarks.measure import finish, machine
 from benchmarks.stack import own_stack
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.runtime.logs import start_logging
@@ -100,7 +100,7 @@ def train_base(sweep: Sweep, source: dict[str, object]) -> tuple[RunConfig, str]
 def median_interval(config: RunConfig) -> str:
     """Median interval of the training split with its unit, to compare Deltas with."""
     manifest = load_manifest(config.store.uri)
-    settings = sample_settings(config.sample_sections, manifest, split="train")
+    settings = build_sample_settings(config.sample_sections, manifest, split="train")
     reader = StoreReader(settings.store)
     intervals = [
         sequence.events.intervals[: sequence.span("train")[1]][

@@ -6,7 +6,7 @@ import pyarrow as pa
 from mmtpp.config.schema import SourceSection
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.data.encode.raw_dataset import find_type_names
-from mmtpp.data.from_config import source_reader, type_names_of
+from mmtpp.data.from_config import build_source_reader, build_type_names
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import ColumnsParser
 from mmtpp.data.sources.event_files import MalformedFileError
@@ -44,7 +44,7 @@ def read_dataframe(
             f"kind = {source.kind!r}: a table in memory is read by its columns",
             setting="columns = {'time': 'timestamp'}: name at least the column of times",
         )
-    parser = source_reader(source).parse
+    parser = build_source_reader(source).parse
     assert isinstance(parser, ColumnsParser)
     mapped = set(parser.columns.names)
     records = _records(frame, mapped)
@@ -54,7 +54,7 @@ def read_dataframe(
 
     reader = SourceReader((), parse)  # pyright: ignore[reportArgumentType]
     try:
-        names, _ = type_names_of(source, reader)
+        names, _ = build_type_names(source, reader)
         names = names or find_type_names(reader, [(NAME, _CONTENT)], source)
         types = TypeCodes(names, folds_rare=source.rare_types == OTHER and bool(names))
         parsed = read_file(reader, NAME, _CONTENT, types=types)

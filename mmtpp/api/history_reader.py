@@ -29,7 +29,7 @@ from mmtpp.core.representation.window import (
 )
 from mmtpp.data.encode.text_tokeniser import TextTokeniser
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
-from mmtpp.data.from_config import compression_of
+from mmtpp.data.from_config import build_compression
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.predict.next_event import SeenEvents
 
@@ -67,7 +67,7 @@ class HistoryReader:
         """
         config, template = self._config, self._template
         [events] = tokenise_sequences([sequence], self._tokenise)
-        compression = compression_of(config.sample_sections)
+        compression = build_compression(config.sample_sections)
         events = compress(events, compression.for_sequence(sequence.sequence_id))
         window, events = self._fit(events, sequence.sequence_id)
         seen = events.slice(window.start, window.end)

@@ -10,7 +10,7 @@ from mmtpp.api.past_reader import read_past
 from mmtpp.config.schema import PredictionSection, RunConfig
 from mmtpp.core.events import EventSequence
 from mmtpp.core.representation.template import Template
-from mmtpp.data.from_config import template_of, write_type_names
+from mmtpp.data.from_config import build_template_settings, write_type_names
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.inference.model_sections import generation_settings
 from mmtpp.model.decoding.continued_rows import PASS_TOKENS, ContinuedForecaster, can_continue
@@ -63,7 +63,7 @@ class LanguageForecaster:
         words: tuple[tuple[int, ...], ...] = ()
         if config.template.types == "words":
             words = write_type_names(trained_tasks.type_names, loaded.vocabulary, where=path)
-        settings = template_of(
+        settings = build_template_settings(
             config.sample_sections,
             seconds_per_unit=trained_tasks.seconds_per_unit,
             type_words=words,

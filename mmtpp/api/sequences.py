@@ -21,7 +21,7 @@ from mmtpp.core.rejection_summary import RejectionSummary
 from mmtpp.core.representation.compression import similar_events
 from mmtpp.data.encode.raw_dataset import load_raw_dataset
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
-from mmtpp.data.from_config import compression_of
+from mmtpp.data.from_config import build_compression
 from mmtpp.data.store.contents import (
     iterate_split_sequences,
     iterate_whole_sequences,
@@ -248,5 +248,5 @@ def compress(
         )
     vocabulary = load_model_vocabulary(as_uri(model)) if strategy == "hybrid" else None
     [events] = tokenise_sequences([sequence], vocabulary)
-    compression = compression_of(config.sample_sections)
+    compression = build_compression(config.sample_sections)
     return similar_events(events, compression.for_sequence(sequence.sequence_id))

@@ -15,7 +15,7 @@ from mmtpp.core.representation.template import Template
 from mmtpp.core.representation.text_truncation import truncate_texts
 from mmtpp.core.representation.window import last_window
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
-from mmtpp.data.from_config import template_of
+from mmtpp.data.from_config import build_template_settings
 from mmtpp.model.tokens.vocabulary import Vocabulary
 
 
@@ -53,7 +53,7 @@ def read_soft_history(
         DataError: An image is invalid.
     """
     [events] = tokenise_sequences([sequence], vocabulary)
-    settings = template_of(config.sample_sections, seconds_per_unit=seconds_per_unit)
+    settings = build_template_settings(config.sample_sections, seconds_per_unit=seconds_per_unit)
     template = Template(vocabulary.token_ids(), settings)
     max_tokens = config.window.max_tokens
     start = last_window(events, template, max_tokens=max_tokens, question_tokens=0).start

@@ -45,7 +45,7 @@ def checks(config: RunConfig) -> list[Callable[[], Finding | Iterable[Finding]]]
         machine.check_gpus,
         machine.check_collectives,
         machine.check_compiler,
-        machine.check_limits,
+        machine.check_process_limits,
         lambda: machine.check_disk(default_cache_folder()),
         lambda: services.check_storage(
             source_uri=config.source.uri,

@@ -50,7 +50,7 @@ JOBS = {
         "mmtpp.train.launch",
         "pretrain",
         ("store.uri", "run.storage_uri"),
-        "Train on compressed event sequences: a whole tiny model, or LoRA on a base (stage 1).",
+        "Train a language model on event sequences (stage 1), an expert, or a soft model.",
         ("train", "track"),
         check_training,
     ),

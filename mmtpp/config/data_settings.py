@@ -49,8 +49,9 @@ class ColumnsSection(Section):
     text: Annotated[str, Affects.STORE] = ""
     """Column of texts. Empty: events have no text."""
     image: Annotated[str, Affects.STORE] = ""
-    """Column of image paths, relative to ``source.uri``, or to the folder of the file that it
-    names. Empty: events have no image."""
+    """Column of images: paths relative to ``source.uri``, or to the folder of the file that it
+    names; whole URIs below ``source.image_roots``; or the bytes of image files. Empty: events have
+    no image."""
     interval: Annotated[str, Affects.STORE] = ""
     """Column of declared intervals. They are only compared with the intervals between the times."""
     split: Annotated[str, Affects.STORE] = ""
@@ -128,12 +129,13 @@ class SourceSection(Section):
     ] = "mmtpp"
     """Format of the raw events. ``mmtpp``: the published JSON, one file per sequence; ``danmaku``:
     Bilibili XML, one file per video; ``danmaku_qa``: questions about such videos, as JSON or JSON
-    lines; ``easytpp``: pickles, JSON or rows of EasyTPP; ``columns``: CSV, JSON lines, Parquet
-    or Arrow with ``source.columns``; ``xes``: event logs of process mining; ``flights``, ``taxi``:
-    the job builds the events, writes them to ``source.uri`` as ``mmtpp`` and reads them back."""
+    lines; ``easytpp``: pickles, JSON or rows of EasyTPP; ``columns``: CSV, TSV, JSON, JSON lines,
+    Parquet, Arrow, tar shards or saved data sets of Hugging Face, with ``source.columns``;
+    ``xes``: event logs of process mining; ``flights``, ``taxi``: the job builds the events, writes
+    them to ``source.uri`` as ``mmtpp`` and reads them back."""
     uri: Annotated[Uri, Affects.STORE] = ""
-    """Folder with the raw files, or one file; a local path, s3://, gs:// or az://. Image paths are
-    relative to the folder."""
+    """Folder with the raw files, or one file: a local path, s3://, gs://, az:// or, for a data set
+    of the hub, hf://datasets/OWNER/NAME@COMMIT. Image paths are relative to the folder."""
     seconds_per_unit: Annotated[PositiveFloat, Affects.STORE] = 1.0
     """Number of seconds in one unit of the source's times, above 0; 60 for minutes. It applies to
     ``mmtpp``, ``easytpp``, ``columns`` and ``xes``; the other kinds have a fixed unit."""
@@ -321,7 +323,8 @@ class TemplateSection(Section):
     its blanks and line breaks; ``minimal``: only the tokens that parsing needs; ``dense``: like
     ``minimal``, without the token that ends a text; ``soft``: one token per event, whose vector
     holds type, memory, text and image. A model of soft tokens is trained by ``pretrain`` alone and
-    forecasts densities, like the expert; it needs ``compression.strategy = none``."""
+    forecasts densities, like the expert (``model.preset = "expert"``); it needs
+    ``compression.strategy = none``."""
     time_bytes: Annotated[Literal[2, 3, 4], Affects.PLAN] = 4
     """Number of bytes of the time code. 4 bytes are the paper's float32, 2 bytes resolve an
     interval to 0.4 %."""

@@ -18,7 +18,9 @@ FEW_EVENTS_HAWKES_FRACTION, MAX_HAWKES_TYPES = 0.9, 32
 
 class ExpertSection(Section):
     """The temporal expert, ``model.preset = "expert"``: small networks that forecast from a memory
-    of all earlier events. ``pretrain`` trains it in minutes on a CPU."""
+    of all earlier events. ``pretrain`` trains it in minutes on a CPU. Models of soft tokens
+    (``template.style = "soft"``) read ``width``, ``num_components``, ``dropout``, ``calendar``,
+    ``time_zone`` and ``texts``, too."""
 
     num_networks: Annotated[int, Field(ge=1, le=16), Affects.RUN] = 3
     """Number of networks, 1 to 16. Their forecasts are averaged."""
@@ -28,7 +30,7 @@ class ExpertSection(Section):
     """Number of log-normal components of the distribution of an interval, 2 to 256."""
     dropout: Annotated[Literal["auto"] | Fraction, Affects.RUN] = "auto"
     """Probability of dropout of the widest layer and of the features of text and image, 0 to below
-    1. ``auto``: 0.3, and 0.5 with fewer than 8,192 training events."""
+    1. ``auto``: 0.3, and for an expert 0.5 with fewer than 8,192 training events."""
     memory_dropout: Annotated[Literal["auto"] | Fraction, Affects.RUN] = "auto"
     """Probability of dropout of each column of the memory, 0 to below 1. ``auto``: 0, and 0.2 with
     fewer than 8,192 training events."""

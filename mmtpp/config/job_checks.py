@@ -182,15 +182,11 @@ def check_finetune(config: RunConfig) -> None:
     Raises:
         ConfigError: The settings contradict each other.
     """
-    if config.model_kind == ModelKind.EXPERT:
+    if config.is_trained_by_pretrain:
         raise ConfigError(
-            "an expert is trained by pretrain alone: it can forecast at once",
-            setting="model.preset = expert; run jobs/pretrain.py",
-        )
-    if config.model_kind == ModelKind.SOFT:
-        raise ConfigError(
-            "a model of soft tokens is trained by pretrain alone: it can forecast at once",
-            setting="template.style = soft; run jobs/pretrain.py",
+            "this kind of model is trained by pretrain alone: it can forecast at once",
+            setting=f"model.preset = {config.model.preset}, template.style = "
+            f"{config.template.style}; run jobs/pretrain.py",
         )
     check_training(config)
 
@@ -198,8 +194,8 @@ def check_finetune(config: RunConfig) -> None:
 def _check_expert(model: ModelSection) -> None:
     if model.path or model.adapter:
         raise ConfigError(
-            "an expert is always trained from the start",
-            cause="it trains in seconds, so it does not continue another model",
+            "a new expert starts from no other model",
+            cause="pretrain trains a new expert; jobs/update.py continues the one of update.model",
             setting=f"model.preset = expert, model.path = {model.path!r}, "
             f"model.adapter = {model.adapter!r}",
         )

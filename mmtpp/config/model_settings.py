@@ -11,13 +11,14 @@ FullSize = Literal["3b", "7b"]
 
 
 class ModelSection(Section):
-    """The backbone."""
+    """The model: its kind, size and weights."""
 
     preset: Annotated[Literal["tiny", FullSize, "expert"], Affects.RUN] = "tiny"
     """Kind and size of the model. ``tiny`` is randomly initialised and runs on a CPU; ``3b`` and
     ``7b`` are Qwen2.5-VL and need ``model.path``. ``expert`` is not a language model but the
-    temporal expert (section ``expert``), which reads the lengths and single words of texts and a
-    small copies of the newest two images, and trains in minutes on a CPU."""
+    temporal expert (section ``expert``), which reads the lengths and single words of texts and
+    small copies of the newest two images, and trains in minutes on a CPU. A model of soft tokens is
+    chosen by ``template.style = "soft"``."""
     path: Annotated[Uri, Affects.RUN] = ""
     """Folder with weights and tokenizer (Hugging Face layout): a local path, s3://, gs://, az:// or
     hf://OWNER/NAME@COMMIT. Its ``config.json`` decides the family: Qwen2.5-VL, Qwen3-VL, Llama,

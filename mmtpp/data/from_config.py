@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 ALL_TOKENS = AllTokens()
 
 
-def sample_settings(
+def build_sample_settings(
     sections: SampleSections,
     manifest: Manifest,
     *,
@@ -72,9 +72,9 @@ def sample_settings(
         check_recent_full(sections)
     training = split == "train"
     return SampleSettings(
-        store=store_settings(sections.store, manifest),
-        compression=compression_of(sections),
-        template=template_of(
+        store=build_store_settings(sections.store, manifest),
+        compression=build_compression(sections),
+        template=build_template_settings(
             sections,
             seconds_per_unit=manifest.seconds_per_unit,
             type_words=_type_words(sections, manifest) if reads_template else (),
@@ -96,7 +96,7 @@ def sample_settings(
     )
 
 
-def training_questions(tasks: TaskWeights) -> EveryEvent:
+def build_training_questions(tasks: TaskWeights) -> EveryEvent:
     """The questions that stage 2 trains on.
 
     Args:
@@ -105,7 +105,7 @@ def training_questions(tasks: TaskWeights) -> EveryEvent:
     return EveryEvent(tasks.asked, labels_history=tasks.history > 0)
 
 
-def store_settings(store: StoreSection, manifest: Manifest) -> StoreSettings:
+def build_store_settings(store: StoreSection, manifest: Manifest) -> StoreSettings:
     """Location, image size and cache of the store that a manifest describes."""
     return StoreSettings(
         data_uri=join(store.uri, manifest.data_folder),
@@ -118,12 +118,12 @@ def store_settings(store: StoreSection, manifest: Manifest) -> StoreSettings:
     )
 
 
-def columns_of(source: SourceSection) -> Columns:
+def build_columns(source: SourceSection) -> Columns:
     """The mapping of a table's columns."""
     return Columns(**source.columns.model_dump())
 
 
-def source_reader(source: SourceSection) -> SourceReader:
+def build_source_reader(source: SourceSection) -> SourceReader:
     """The reader of a source.
 
     Raises:
@@ -131,18 +131,18 @@ def source_reader(source: SourceSection) -> SourceReader:
     """
     return build_reader(
         source.kind,
-        columns=columns_of(source),
+        columns=build_columns(source),
         seconds_per_unit=source.seconds_per_unit,
-        csv=csv_of(source),
+        csv=build_csv_format(source),
     )
 
 
-def csv_of(source: SourceSection) -> CsvFormat:
+def build_csv_format(source: SourceSection) -> CsvFormat:
     """The format of CSV files."""
     return CsvFormat(**source.csv.model_dump())
 
 
-def type_names_of(source: SourceSection, reader: SourceReader) -> tuple[tuple[str, ...], bool]:
+def build_type_names(source: SourceSection, reader: SourceReader) -> tuple[tuple[str, ...], bool]:
     """Names of the types by code, and whether the files still have to be searched for them.
 
     Raises:
@@ -158,7 +158,7 @@ def type_names_of(source: SourceSection, reader: SourceReader) -> tuple[tuple[st
     return names, False
 
 
-def compression_of(sections: SampleSections) -> Compression:
+def build_compression(sections: SampleSections) -> Compression:
     """The rule that marks similar events."""
     settings = sections.compression
     return Compression(
@@ -239,7 +239,7 @@ def write_type_names(
     return words
 
 
-def template_of(
+def build_template_settings(
     sections: SampleSections,
     *,
     seconds_per_unit: float,
@@ -256,7 +256,7 @@ def template_of(
     return TemplateSettings(
         style=settings.style,
         images=settings.images,
-        image_tokens=image_tokens(settings.image_px),
+        image_tokens=count_image_tokens(settings.image_px),
         time_bytes=settings.time_bytes,
         run_encoding=sections.compression.run_encoding,
         calendar=settings.calendar,
@@ -266,7 +266,7 @@ def template_of(
     )
 
 
-def image_tokens(image_px: int) -> int:
+def count_image_tokens(image_px: int) -> int:
     """Number of the language model's tokens for a square image.
 
     Args:

@@ -10,11 +10,11 @@ from mmtpp.data.encode.encode import encode
 from mmtpp.data.encode.encode_settings import FILE, SEQUENCE, EncodeSettings
 from mmtpp.data.encode.source_listing import missing_source_error
 from mmtpp.data.from_config import (
-    columns_of,
-    csv_of,
-    sample_settings,
-    source_reader,
-    type_names_of,
+    build_columns,
+    build_csv_format,
+    build_sample_settings,
+    build_source_reader,
+    build_type_names,
 )
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.long_events import find_long_events
@@ -101,8 +101,8 @@ def _encode_settings(
     source: SourceSection, split: SplitSection, model: ModelSection, *, image_px: int
 ) -> tuple[EncodeSettings, Vocabulary | None]:
     """The settings of the store, and the vocabulary of the model; None trains a tokenizer."""
-    reader = source_reader(source)
-    names, finds_types = type_names_of(source, reader)
+    reader = build_source_reader(source)
+    names, finds_types = build_type_names(source, reader)
     seconds_per_unit = reader.seconds_per_unit or source.seconds_per_unit
     validation_from, test_from = _instants(split, seconds_per_unit)
     folder, file = split_file(source.uri)
@@ -114,8 +114,8 @@ def _encode_settings(
         type_names=names,
         finds_types=finds_types,
         folds_rare=source.rare_types == OTHER and bool(names or finds_types),
-        columns=columns_of(source) if source.kind in ("columns", "xes") else None,
-        csv=csv_of(source),
+        columns=build_columns(source) if source.kind in ("columns", "xes") else None,
+        csv=build_csv_format(source),
         seconds_per_unit=seconds_per_unit,
         image_px=image_px,
         max_image_pixels=source.max_image_pixels,
@@ -228,19 +228,19 @@ def _warn_of_long_events(sections: SampleSections, manifest: Manifest) -> int:
 
     The store keeps their texts whole: later jobs shorten them by their own settings.
     """
-    samples = sample_settings(sections, manifest, split="all")
+    sample_settings = build_sample_settings(sections, manifest, split="all")
     long_events = find_long_events(
-        samples, store_vocabulary(sections.store.uri, manifest).token_ids()
+        sample_settings, store_vocabulary(sections.store.uri, manifest).token_ids()
     )
     if long_events.count:
         logger.warning(
             "events that do not fit window.max_tokens = %d: %s (%s); the store keeps them whole, "
             "later jobs shorten their texts unless window.long_events = fail; raise "
             "window.max_tokens, or set template.max_text_tokens, now %d",
-            samples.max_tokens,
+            sample_settings.max_tokens,
             f"{long_events.count:,}",
             "; ".join(long_events.examples),
-            samples.max_text_tokens,
+            sample_settings.max_text_tokens,
         )
     return long_events.count
 

@@ -187,7 +187,7 @@ def check_compiler() -> Finding:
     )
 
 
-def check_limits() -> Iterator[Finding]:
+def check_process_limits() -> Iterator[Finding]:
     """Check the limit of open files and the size of shared memory."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     status = "ok" if hard >= OPEN_FILES else "warning"

@@ -73,7 +73,7 @@ def evaluate_answers(
     """
     settings = AnswerScorerSettings(
         sample_settings=_sample_settings(context),
-        model=context.location,
+        location=context.location,
         trained_tasks=trained_tasks,
         generation=context.generation,
     )
@@ -95,7 +95,7 @@ def evaluate_answers(
 
 
 def _sample_settings(context: EvaluationContext) -> SampleSettings:
-    return replace(context.held_out_samples, supervision=EveryEvent(("qa",)))
+    return replace(context.held_out_sample_settings, supervision=EveryEvent(("qa",)))
 
 
 def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
@@ -120,7 +120,10 @@ def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
         return estimates
     for file in distinct:
         is_in_file = np.array([name == file for name in files])
-        part = {name: (top[is_in_file], down[is_in_file]) for name, (top, down) in values.items()}
+        part = {
+            name: (numerator[is_in_file], denominator[is_in_file])
+            for name, (numerator, denominator) in values.items()
+        }
         estimates |= {
             metric_names.answer_metric(name, file): estimate
             for name, estimate in _estimates(part, sequences[is_in_file], seed).items()

@@ -23,9 +23,9 @@ class EvaluationContext:
 
     Attributes:
         evaluation: Section ``evaluation`` of the settings.
-        held_out_samples: Settings of the held-out samples, without questions.
-        training_samples: Settings of the training samples; events before ``window.time_from`` are
-            included, because baselines may know them, as models do.
+        held_out_sample_settings: Settings of the held-out samples, without questions.
+        training_sample_settings: Settings of the training samples; events before
+            ``window.time_from`` are included, because baselines may know them, as models do.
         location: Where the model is loaded from.
         manifest: Manifest of the store.
         vocabulary: Vocabulary of the store and of the model.
@@ -37,8 +37,8 @@ class EvaluationContext:
     """
 
     evaluation: EvaluationSection
-    held_out_samples: SampleSettings
-    training_samples: SampleSettings
+    held_out_sample_settings: SampleSettings
+    training_sample_settings: SampleSettings
     location: ModelLocation
     manifest: Manifest
     vocabulary: Vocabulary
@@ -54,8 +54,8 @@ class EvaluationContext:
         config: RunConfig,
         store: PreparedStore,
         *,
-        held_out_samples: SampleSettings,
-        training_samples: SampleSettings,
+        held_out_sample_settings: SampleSettings,
+        training_sample_settings: SampleSettings,
         hardware: Hardware,
         run_uri: str,
     ) -> "EvaluationContext":
@@ -64,15 +64,15 @@ class EvaluationContext:
         Args:
             config: The whole configuration.
             store: The store.
-            held_out_samples: Settings of the held-out samples, without questions.
-            training_samples: Settings of the training samples.
+            held_out_sample_settings: Settings of the held-out samples, without questions.
+            training_sample_settings: Settings of the training samples.
             hardware: Device and precision of the model.
             run_uri: Folder of the results.
         """
         return cls(
             evaluation=config.evaluation,
-            held_out_samples=held_out_samples,
-            training_samples=training_samples,
+            held_out_sample_settings=held_out_sample_settings,
+            training_sample_settings=training_sample_settings,
             location=model_location(
                 config.model, store.manifest.vocabulary_hash, precision=hardware.precision
             ),
@@ -93,7 +93,7 @@ class EvaluationContext:
     @property
     def seed(self) -> int:
         """Seed of the bootstrap and of all random draws."""
-        return self.held_out_samples.seed
+        return self.held_out_sample_settings.seed
 
     def all_types(self, trained_tasks: TrainedTasks) -> tuple[int, ...]:
         """Codes of the types that occur in the store or that the model was trained on, in order."""

@@ -46,9 +46,9 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     """
     check_bucket(config.run.storage_uri)
     store = load_store(config.store.uri)
-    model = check_model(config, store)
+    description = check_model(config, store)
     run = identify_evaluation(config, "evaluate", store)
-    scores = _score(start_evaluation(config, store, model, run), model.trained_tasks)
+    scores = _score(start_evaluation(config, store, description, run), description.trained_tasks)
     return {
         "run_id": _track(config, store.manifest, scores, run),
         "run_name": run.run_name,

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.model_kind import ModelKind
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.model.folders.description import ModelDescription
@@ -29,27 +28,26 @@ def identify_evaluation(config: RunConfig, job: str, store: PreparedStore) -> Ru
 
 
 def start_evaluation(
-    config: RunConfig, store: PreparedStore, model: ModelDescription, run: RunIdentity
+    config: RunConfig, store: PreparedStore, description: ModelDescription, run: RunIdentity
 ) -> EvaluationContext:
     """Start Ray, and gather what the steps of the evaluation share.
 
     Args:
         config: The whole configuration, with the model and the split that are scored.
         store: The store.
-        model: Kind and tasks of the model.
+        description: Kind and tasks of the model.
         run: Name and folder of the job.
 
     Raises:
         ConfigError: Settings of samples do not fit the store.
         ClusterError: The machines did not join in time.
     """
-    reads_template = model.kind != ModelKind.EXPERT
     held_out, training = (
-        sample_settings(
+        build_sample_settings(
             config.sample_sections,
             store.manifest,
             split=split,
-            reads_template=reads_template,
+            reads_template=description.reads_template,
             max_sequences=max_sequences,
         )
         for split, max_sequences in (
@@ -61,8 +59,8 @@ def start_evaluation(
     return EvaluationContext.from_config(
         config,
         store,
-        held_out_samples=held_out,
-        training_samples=replace(training, time_from=None),
+        held_out_sample_settings=held_out,
+        training_sample_settings=replace(training, time_from=None),
         hardware=choose_hardware(config.training, config.model.precision),
         run_uri=run.run_uri,
     )

@@ -70,7 +70,9 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
     model = build_evaluated_model(context, trained_tasks)
     type_codes = context.all_types(trained_tasks)
     # a baseline may know the events before window.time_from, as the model does
-    histories = read_histories(replace(context.held_out_samples, time_from=None), type_codes)
+    histories = read_histories(
+        replace(context.held_out_sample_settings, time_from=None), type_codes
+    )
     forecasts = _forecast(model, histories, type_codes)
     estimates = _estimate(context, forecasts)
     if context.evaluation.num_futures:
@@ -108,7 +110,7 @@ def _forecast(
     Writes ``targets.parquet``.
     """
     context = model.context
-    training = read_histories(context.training_samples, type_codes)
+    training = read_histories(context.training_sample_settings, type_codes)
     baseline_tasks = BaselineTasks(
         histories,
         tick=context.manifest.tick,

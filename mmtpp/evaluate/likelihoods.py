@@ -61,7 +61,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
     Raises:
         DataError: No event is a target.
     """
-    plan = make_plan(context.held_out_samples, context.vocabulary.token_ids())
+    plan = make_plan(context.held_out_sample_settings, context.vocabulary.token_ids())
     windows = _score_windows(context, plan)
     targets = windows.targets
     if len(targets) == 0:
@@ -69,9 +69,9 @@ def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
             "no event is a target",
             where=context.store_uri,
             setting=f"evaluation.targets_delta = {context.evaluation.targets_delta}, "
-            f"compression.delta = {context.held_out_samples.compression.delta}",
+            f"compression.delta = {context.held_out_sample_settings.compression.delta}",
         )
-    statistics = count_training_events(context.training_samples)
+    statistics = count_training_events(context.training_sample_settings)
     events_uri = context.path("events.parquet")
     write_table(events_uri, targets)
     return EvaluationScores(
@@ -87,8 +87,8 @@ def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
 
 def _score_windows(context: EvaluationContext, plan: Plan) -> WindowScores:
     settings = WindowScorerSettings(
-        sample_settings=context.held_out_samples,
-        model=context.location,
+        sample_settings=context.held_out_sample_settings,
+        location=context.location,
         type_codes=context.manifest.occurring_types,
     )
     tables = map_samples(

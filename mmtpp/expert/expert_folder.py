@@ -18,7 +18,7 @@ from mmtpp.core.past.event_words import TextSettings
 from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.network import ExpertNetwork, NetworkSize
 from mmtpp.model.folders.description import EXPERT_FILE
-from mmtpp.model.folders.folder import read_file
+from mmtpp.model.folders.folder import read_model_file
 
 WEIGHTS_FILE = "expert.safetensors"
 SURPRISE_SHARE = 0.001
@@ -110,7 +110,7 @@ def load_expert(uri: str) -> Expert:
 
 
 def _read(uri: str, name: str) -> bytes:
-    content = read_file(uri, name)
+    content = read_model_file(uri, name)
     if content is None:
         raise ValueError(f"{name} is missing")
     return content

@@ -1,16 +1,14 @@
 """Training of the expert's networks, one after the other, on any number of ranks.
 
 Each network has its own random start and order of events, or continues a trained one. The weights
-that are validated are a moving average over recent steps; the best ones on validation are kept,
-among them those that a trained network starts with.
+that are validated are a moving average over recent steps. The best weights on validation are kept.
+If training starts from a trained network, its own weights compete too.
 """
 
 import logging
 import math
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,25 +20,29 @@ from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.lr_schedule import lr_factor
 from mmtpp.expert.batch_order import BatchOrder
+from mmtpp.expert.dropout_mask import draw_mask
+from mmtpp.expert.fit_state import (
+    FitProgress,
+    NetworkState,
+    Tensors,
+    read_finished,
+    tensors_of_finished,
+)
 from mmtpp.expert.hawkes_targets import HawkesTargets
-from mmtpp.expert.image_features import IMAGE_FEATURES
 from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.marginal_losses import marginal_losses
-from mmtpp.expert.network import TEXT_FEATURES, ExpertNetwork, Kept, NetworkSize
+from mmtpp.expert.network import DropoutMask, ExpertNetwork, NetworkSize
 from mmtpp.expert.network_losses import ALONE, NetworkLosses, Ranks, event_losses, mean_losses
 from mmtpp.expert.network_start import NetworkStart, RandomStart
 from mmtpp.expert.next_events import EventBlocks, NextEvents
 from mmtpp.expert.training_statistics import TrainingStatistics
 
 _WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
-_AVERAGED_STEPS = 200
 _PATIENCE = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
 EVENTS_PER_STEP, EVENTS_WITH_IMAGES_PER_STEP = 1024, 128
 
 logger = logging.getLogger(__name__)
-
-Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,27 +82,6 @@ class ExpertFitSettings:
     seed: int
 
 
-@dataclass(slots=True)
-class FitProgress:
-    """How far the training is; with the tensors of ``ExpertFit.tensors`` the whole state.
-
-    Attributes:
-        network: Index of the network that is trained.
-        step: Number of its steps.
-        steps_before: Number of steps of the finished networks.
-        best_nll: NLL of its best validation, in nats per event; None before the first one.
-        worse: Number of validations since the best one.
-        finished_nll: Best NLL of the finished networks.
-    """
-
-    network: int = 0
-    step: int = 0
-    steps_before: int = 0
-    best_nll: float | None = None
-    worse: int = 0
-    finished_nll: list[float | None] = field(default_factory=list)
-
-
 class ExpertFit:
     """Trains the networks of an expert.
 
@@ -132,7 +113,7 @@ class ExpertFit:
     ) -> None:
         self.settings, self.progress = settings, FitProgress()
         self._training, self._validation, self._ranks = training, validation, ranks
-        self._held_out: NextEvents | None = None
+        self._loaded_validation: NextEvents | None = None
         memory = training.memory
         self._scale = IntervalScale.from_memory(memory, tick=training.tick)
         self._start = start or RandomStart(
@@ -208,7 +189,7 @@ class ExpertFit:
         while not self.is_finished:
             self.run_step()
             if self.validation_is_due:
-                self.keep_or_end(self.validate())
+                self.record_validation(self.validate())
 
     def run_step(self) -> NetworkLosses:
         """Update the present network once; return the losses of the batch over all ranks.
@@ -225,31 +206,27 @@ class ExpertFit:
             warmup_fraction=_WARMUP,
             final_fraction=_FINAL,
         )
-        for group in self._optimizer.param_groups:
+        optimizer = self._state.optimizer
+        for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
-        self._optimizer.zero_grad()
-        interval_nll, type_nll = self._parallel(
+        optimizer.zero_grad()
+        interval_nll, type_nll = self._wrapped_network(
             events.memory,
             events.types,
             events.words,
             events.next_intervals,
             events.next_types,
             events.images,
-            self._kept(places, batch_size),
+            self._dropout_mask(places, batch_size),
         )
         # the ranks' gradients are averaged, so each loss is multiplied by their number
         loss = (interval_nll.sum() + type_nll.sum()) * (self._ranks.num_ranks / batch_size)
         losses = self._total_losses(interval_nll, type_nll, batch_size)
         loss.backward()
-        nn.utils.clip_grad_norm_(self._network.parameters(), _MAX_GRAD_NORM)
-        self._optimizer.step()
+        nn.utils.clip_grad_norm_(self._state.network.parameters(), _MAX_GRAD_NORM)
+        optimizer.step()
         progress.step += 1
-        weight = 1 / min(_AVERAGED_STEPS, progress.step)
-        with torch.no_grad():
-            for average, parameter in zip(
-                self._averaged.parameters(), self._network.parameters(), strict=True
-            ):
-                average.lerp_(parameter, weight)
+        self._state.update_average(progress.step)
         return losses
 
     def _total_losses(
@@ -270,15 +247,18 @@ class ExpertFit:
 
     def validate(self) -> NetworkLosses | None:
         """Losses of the averaged weights over the validation events; None without such events."""
-        return self.validation_losses([self._averaged])
+        return self.validation_losses([self._state.averaged])
 
-    def keep_or_end(self, losses: NetworkLosses | None) -> None:
+    def record_validation(self, losses: NetworkLosses | None) -> None:
         """Keep the averaged weights if they are the best, and end the network when it is time.
 
         After the end of a network, the next one begins.
 
         Args:
             losses: Result of ``validate``. Without validation events, the last weights are kept.
+
+        Raises:
+            NonFiniteLossError: The network ends, and none of its validation losses is finite.
         """
         progress = self.progress
         best = progress.best_nll
@@ -286,12 +266,12 @@ class ExpertFit:
         if not is_finite:
             logger.warning("the validation loss is not finite after step %d", progress.step)
         if losses is None or (is_finite and (best is None or losses.nll < best)):
-            progress.worse = 0
+            progress.validations_since_best = 0
             progress.best_nll = losses.nll if losses else None
-            self._best = _copy(self._averaged.state_dict())
+            self._state.keep_averaged()
         else:
-            progress.worse += 1
-        if progress.step == self.num_steps or progress.worse >= self._patience:
+            progress.validations_since_best += 1
+        if progress.step == self.num_steps or progress.validations_since_best >= self._patience:
             if losses is not None and progress.best_nll is None:
                 raise NonFiniteLossError(
                     "no validation loss is finite",
@@ -299,28 +279,34 @@ class ExpertFit:
                     cause="training diverged",
                     setting=f"{self._start.rate_setting} = {self.settings.learning_rate:g}",
                 )
-            self._finished.append(self._best)
-            progress.finished_nll.append(progress.best_nll)
-            progress.steps_before += progress.step
-            progress.network, progress.step, progress.worse = progress.network + 1, 0, 0
-            progress.best_nll = None
-            if not self.is_finished:
-                self._begin_network()
+            self._end_network()
+
+    def _end_network(self) -> None:
+        """Keep the best weights of the present network, and begin the next one."""
+        progress = self.progress
+        self._finished.append(self._state.best)
+        progress.finished_nll.append(progress.best_nll)
+        progress.steps_before += progress.step
+        progress.network, progress.step = progress.network + 1, 0
+        progress.validations_since_best = 0
+        progress.best_nll = None
+        if not self.is_finished:
+            self._begin_network()
 
     def validation_losses(self, networks: Sequence[ExpertNetwork]) -> NetworkLosses | None:
         """Score the mean of networks' distributions; None without validation events."""
         if self._validation is None:
             return None
-        if len(self._validation.blocks) == 1 and self._held_out is None:
-            self._held_out = self._validation.load(0)
-        blocks = self._validation if self._held_out is None else [self._held_out]
+        if len(self._validation.blocks) == 1 and self._loaded_validation is None:
+            self._loaded_validation = self._validation.load(0)
+        blocks = self._validation if self._loaded_validation is None else [self._loaded_validation]
         return mean_losses(networks, blocks, self._ranks)
 
     def surprise_limit(self, networks: Sequence[ExpertNetwork], share: float) -> float | None:
         """Nats of time and type that a share of the validation events exceeds.
 
         Args:
-            networks: Networks, of whose mean distribution the losses are.
+            networks: Networks; the losses are those of their mean distribution.
             share: The share, above 0 and below 1.
 
         Returns:
@@ -342,69 +328,38 @@ class ExpertFit:
 
     def tensors(self) -> Tensors:
         """The state of the training: all weights and the moments of the optimiser, by name."""
-        state = {
-            f"finished.{index}.{name}": tensor
-            for index, weights in enumerate(self._finished)
-            for name, tensor in weights.items()
-        }
+        state = tensors_of_finished(self._finished)
         if self.is_finished:
             return state
-        parts = {
-            "network": self._network.state_dict(),
-            "averaged": self._averaged.state_dict(),
-            "best": self._best,
-        }
-        for part, weights in parts.items():
-            state |= {f"{part}.{name}": tensor for name, tensor in weights.items()}
-        names = [name for name, _ in self._trained_parameters()]
-        for index, moments in self._optimizer.state_dict()["state"].items():
-            state |= {f"{key}.{names[index]}": value for key, value in moments.items()}
+        state |= self._state.tensors()
         return {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
 
-    def restore(self, progress: dict[str, Any], tensors: Tensors) -> None:
+    def restore(self, progress: FitProgress, tensors: Tensors) -> None:
         """Continue from a state.
 
         Args:
-            progress: ``FitProgress`` as a tree.
+            progress: How far the training was.
             tensors: Result of ``tensors``.
         """
-        self.progress = FitProgress(**progress)
-        self._finished = [
-            _part(tensors, f"finished.{index}") for index in range(self.progress.network)
-        ]
+        self.progress = progress
+        self._finished = read_finished(tensors, progress.network)
         if self.is_finished:
             return
         self._begin_network()
-        self._network.load_state_dict(_part(tensors, "network"))
-        self._averaged.load_state_dict(_part(tensors, "averaged"))
-        self._best = _part(tensors, "best")
-        names = [name for name, _ in self._trained_parameters()]
-        keys = ("step", "exp_avg", "exp_avg_sq")
-        state = self._optimizer.state_dict()
-        state["state"] = {
-            index: {key: tensors[f"{key}.{name}"] for key in keys}
-            for index, name in enumerate(names)
-            if f"step.{name}" in tensors
-        }
-        self._optimizer.load_state_dict(state)
+        self._state.restore(tensors)
 
     def _begin_network(self) -> None:
         """Build the next network, its optimiser and its batches, at the present step."""
         settings, index = self.settings, self.progress.network
         torch.manual_seed(seed_from("expert", settings.seed, index) % 2**63)
-        self._network = self._start.build(
-            index, dropout=settings.dropout, memory_dropout=settings.memory_dropout
-        )
-        self._averaged = deepcopy(self._network).eval()
-        self._best: Tensors = _copy(self._averaged.state_dict())
-        self._parallel = self._ranks.wrap(self._network)
-        self._optimizer = torch.optim.AdamW(
-            (parameter for _, parameter in self._trained_parameters()),
-            lr=settings.learning_rate,
+        self._state = NetworkState(
+            self._start.build(
+                index, dropout=settings.dropout, memory_dropout=settings.memory_dropout
+            ),
+            learning_rate=settings.learning_rate,
             weight_decay=settings.weight_decay,
-            betas=(0.9, 0.95),
-            fused=True,
         )
+        self._wrapped_network = self._ranks.wrap(self._state.network)
         self._order = BatchOrder(
             self._training,
             events_per_step=self._events_per_step,
@@ -422,11 +377,6 @@ class ExpertFit:
             if losses is not None and math.isfinite(losses.nll):
                 self.progress.best_nll = losses.nll
 
-    def _trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """The parameters of the present network that are trained, with their names."""
-        named = self._network.named_parameters()
-        return [(name, parameter) for name, parameter in named if parameter.requires_grad]
-
     @property
     def _events_per_step(self) -> int:
         """Number of events in a step, about."""
@@ -440,37 +390,13 @@ class ExpertFit:
         least = math.ceil(num_events * settings.epochs / settings.max_steps)
         return min(max(least, EVENTS_WITH_IMAGES_PER_STEP), EVENTS_PER_STEP)
 
-    def _kept(self, places: NDArray[np.int64], batch_size: int) -> Kept | None:
-        """The values that dropout keeps, whichever ranks share the batch."""
+    def _dropout_mask(self, places: NDArray[np.int64], batch_size: int) -> DropoutMask | None:
         settings, progress = self.settings, self.progress
-        if not settings.dropout and not settings.memory_dropout:
-            return None
-        generator = torch.Generator()
-        seed = seed_from("dropout", settings.seed, progress.network, progress.step)
-        generator.manual_seed(seed % 2**63)
-        of_rank = torch.from_numpy(places)
-
-        def draw(width: int, dropout: float = settings.dropout) -> torch.Tensor:
-            kept = torch.empty(batch_size, width)
-            kept.bernoulli_(1 - dropout, generator=generator)
-            return kept if self._ranks.num_ranks == 1 else kept[of_rank]
-
-        wide = draw(2 * self._start.size.width)
-        text = draw(TEXT_FEATURES if self._start.size.num_words else 0)
-        image = draw(IMAGE_FEATURES if self._start.size.reads_images else 0)
-        num_columns = self._start.size.num_columns if settings.memory_dropout else 0
-        return Kept(wide, text, image, draw(num_columns, settings.memory_dropout))
-
-
-def _copy(weights: Tensors) -> Tensors:
-    return {name: tensor.detach().clone() for name, tensor in weights.items()}
-
-
-def _part(tensors: Tensors, name: str) -> Tensors:
-    """The tensors below a name."""
-    prefix = f"{name}."
-    return {
-        key.removeprefix(prefix): tensor
-        for key, tensor in tensors.items()
-        if key.startswith(prefix)
-    }
+        return draw_mask(
+            self._start.size,
+            batch_size,
+            places if self._ranks.num_ranks > 1 else None,
+            dropout=settings.dropout,
+            memory_dropout=settings.memory_dropout,
+            seed=seed_from("dropout", settings.seed, progress.network, progress.step),
+        )

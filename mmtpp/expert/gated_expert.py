@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecasting.gate import Gate
 from mmtpp.expert.expert_folder import Expert, load_expert
-from mmtpp.model.folders.folder import read_file
+from mmtpp.model.folders.folder import read_model_file
 from mmtpp.model.folders.record import load_trained_tasks
 
 GATE_FILE = "gate.json"
@@ -77,7 +77,7 @@ def load_gated_expert(uri: str) -> GatedExpert:
         ModelError: The folder has no gate, or its files are damaged.
         StorageError: The folder cannot be read.
     """
-    content = read_file(uri, GATE_FILE)
+    content = read_model_file(uri, GATE_FILE)
     if content is None:
         raise ModelError(
             f"the folder has no {GATE_FILE}",

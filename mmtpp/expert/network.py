@@ -53,7 +53,7 @@ class NetworkSize:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class DropoutMask:
     """The values that dropout keeps in a training step.
 
     Attributes:
@@ -132,7 +132,7 @@ class ExpertNetwork(nn.Module):
         types: torch.Tensor,
         words: torch.Tensor,
         images: torch.Tensor | None = None,
-        kept: Kept | None = None,
+        mask: DropoutMask | None = None,
         context: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(N, width) hidden states after events.
@@ -144,7 +144,7 @@ class ExpertNetwork(nn.Module):
                 words.
             images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
                 it; None for a network without images.
-            kept: Values that dropout keeps; None without dropout.
+            mask: Values that dropout keeps; None without dropout.
             context: (N, context_width) hidden states of a language model after each event; None
                 without a language model.
 
@@ -159,29 +159,29 @@ class ExpertNetwork(nn.Module):
         if (context is not None) != bool(self.size.context_width):
             raise ValueError("the network and the events differ in having a language model")
         memory = self.normalise(rows)
-        if kept is not None and kept.memory.shape[1]:
-            memory = memory * kept.memory / (1 - self.memory_dropout)
+        if mask is not None and mask.memory.shape[1]:
+            memory = memory * mask.memory / (1 - self.memory_dropout)
         inputs = self.input(torch.cat([memory, self.type_embedding(types)], -1))
         if context is not None:
             inputs = inputs + self.context_input(context)
         if self.size.num_words:
             text = self._text_features(words)
-            if kept is not None:
-                text = text * kept.text / (1 - self.dropout)
+            if mask is not None:
+                text = text * mask.text / (1 - self.dropout)
             inputs = inputs + self.text_input(text)
         image = None
         if images is not None:
             image = self.image_features(images)
-            if kept is not None:
-                image = image * kept.image / (1 - self.dropout)
+            if mask is not None:
+                image = image * mask.image / (1 - self.dropout)
             inputs = inputs + self.image_input(image)
         prompted = None
         if self.size.num_prompts:
             of_input, prompted = self.prompt_pool(inputs)
             inputs = inputs + of_input
         wide = gelu(self.expand(gelu(inputs)))
-        if kept is not None:
-            wide = wide * kept.wide / (1 - self.dropout)
+        if mask is not None:
+            wide = wide * mask.wide / (1 - self.dropout)
         hidden = gelu(self.contract(wide))
         if image is not None:  # the layers between are too narrow for all of an image
             hidden = hidden + self.image_output(image)
@@ -253,7 +253,7 @@ class ExpertNetwork(nn.Module):
         next_intervals: torch.Tensor,
         next_types: torch.Tensor,
         images: torch.Tensor | None = None,
-        kept: Kept | None = None,
+        mask: DropoutMask | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Negative log-likelihood of the next events.
 
@@ -265,13 +265,13 @@ class ExpertNetwork(nn.Module):
             next_types: (N,) index of the next type.
             images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
                 it; None for a network without images.
-            kept: Values that dropout keeps; None without dropout.
+            mask: Values that dropout keeps; None without dropout.
 
         Returns:
             interval_nll_N: (N,) nats of the interval's density.
             type_nll_N: (N,) nats of the type, given the interval.
         """
-        hidden = self.hidden(rows, types, words, images, kept)
+        hidden = self.hidden(rows, types, words, images, mask)
         interval_nll_N = -self.intervals(hidden).log_density(next_intervals)
         log_p_NK = self.type_log_probabilities(hidden, next_intervals)
         return interval_nll_N, -log_p_NK.gather(1, next_types[:, None])[:, 0]

@@ -21,11 +21,11 @@ class ModelActorSettings:
 
     Attributes:
         sample_settings: Settings that the plan was made with.
-        model: Where the model is loaded from.
+        location: Where the model is loaded from.
     """
 
     sample_settings: SampleSettings
-    model: ModelLocation
+    location: ModelLocation
 
 
 class ModelActor(ABC):
@@ -40,7 +40,7 @@ class ModelActor(ABC):
 
     def __init__(self, settings: ModelActorSettings) -> None:
         self._image_px = settings.sample_settings.image_px
-        self.loaded = LoadedModel.load(settings.model, image_px=self._image_px)
+        self.loaded = LoadedModel.load(settings.location, image_px=self._image_px)
         self._assembler = Assembler(settings.sample_settings, self.loaded.token_ids)
 
     def __call__(self, samples: pa.Table) -> pa.Table:

@@ -24,7 +24,7 @@ class SoftActor(ModelActor):
 
     def __init__(self, settings: ModelActorSettings) -> None:
         super().__init__(settings)
-        self.distributions = load_soft_distributions(settings.model, self.loaded)
+        self.distributions = load_soft_distributions(settings.location, self.loaded)
         self.codes = np.asarray(self.distributions.model.settings.type_codes, dtype=np.int16)
         self._reader = StoreReader(settings.sample_settings.store)
 

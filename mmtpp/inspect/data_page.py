@@ -12,7 +12,7 @@ from mmtpp.config.schema import SampleSections
 from mmtpp.core.representation.compression import compress
 from mmtpp.core.split import SPLITS
 from mmtpp.core.times.durations import TimeScale, axis_ticks, format_duration, typical_unit
-from mmtpp.data.from_config import compression_of
+from mmtpp.data.from_config import build_compression
 from mmtpp.inspect.dataset import DataSet
 from mmtpp.inspect.measure import QUANTILES, Report
 from mmtpp.pages.page_style import (
@@ -141,7 +141,7 @@ def _draw(data: DataSet, sections: SampleSections) -> tuple[str, Figure]:
     times = (times - times[0]) * seconds
     unit = typical_unit([float(times[-1])])
     events = data.events[chosen].slice(0, len(times))
-    marked = compress(events, replace(compression_of(sections), seed=0))
+    marked = compress(events, replace(build_compression(sections), seed=0))
     waits = events.intervals * seconds
     wait_unit = typical_unit([float(waits.max(initial=0.0))])
     figure, axes = build_figure(width=11.6, height=3.4)

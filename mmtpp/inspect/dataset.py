@@ -17,7 +17,7 @@ from mmtpp.data.encode.raw_dataset import RawDataset, load_raw_dataset
 from mmtpp.data.encode.source_listing import IMAGE_SUFFIXES
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
 from mmtpp.data.encode.type_names import types_setting
-from mmtpp.data.from_config import source_reader
+from mmtpp.data.from_config import build_source_reader
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.sources.type_codes import AUTO
 from mmtpp.data.store.contents import (
@@ -157,7 +157,7 @@ def _load_source(
         num_images_missing=_missing_images(raw),
         times_are_dates=raw.times_are_dates,
         losses=raw.losses(),
-        splits=count_splits(raw, split, source_reader(source).split_key),
+        splits=count_splits(raw, split, build_source_reader(source).split_key),
     )
     data.hints += _hints(raw, source, split)
     data.hints += _expected_failures(source, data)

@@ -23,10 +23,10 @@ from mmtpp.core.representation.window import (
     with_older_events,
 )
 from mmtpp.data.from_config import (
+    build_compression,
+    build_template_settings,
     check_calendar,
-    compression_of,
-    image_tokens,
-    template_of,
+    count_image_tokens,
     write_type_names,
 )
 from mmtpp.inspect.dataset import DataSet
@@ -160,13 +160,15 @@ def measure(data: DataSet, sections: SampleSections, *, deltas: tuple[float, ...
     words: tuple[tuple[int, ...], ...] = ()
     if sections.template.types == "words":
         words = write_type_names(data.type_names, data.vocabulary, where=data.uri)
-    template = template_of(sections, seconds_per_unit=data.seconds_per_unit, type_words=words)
+    template = build_template_settings(
+        sections, seconds_per_unit=data.seconds_per_unit, type_words=words
+    )
     if data.image_px:
-        template = replace(template, image_tokens=image_tokens(data.image_px))
+        template = replace(template, image_tokens=count_image_tokens(data.image_px))
     max_tokens = sections.window.max_tokens
     older_tokens = sections.compression.older_tokens(max_tokens)
     comparison = _Comparison(data, events, template, max_tokens, older_tokens)
-    return _report(comparison, compression_of(sections), deltas, max_text_tokens)
+    return _report(comparison, build_compression(sections), deltas, max_text_tokens)
 
 
 def _report(

@@ -1,6 +1,6 @@
 """Forecasts of the event after the last one, as tables, for each kind of model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pyarrow as pa
@@ -23,6 +23,9 @@ from mmtpp.predict.soft_next_event import SoftNextEventActor, SoftNextEventActor
 from mmtpp.runtime.hardware import Hardware, choose_hardware
 from mmtpp.soft.soft_settings import with_memory
 
+Forecasts = tuple[Iterator[pa.Table], dict[str, int]]
+"""Tables of ``next_event.forecast_schema``, and the counts of texts that were not read whole."""
+
 
 def forecast_tables(
     kind: ModelKind,
@@ -30,8 +33,8 @@ def forecast_tables(
     store: PreparedStore,
     sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
-) -> tuple[Iterator[pa.Table], dict[str, int]]:
-    """Forecast the sequences of a store; the tables are computed while they are read.
+) -> Forecasts:
+    """Forecast the sequences of a store; each table is computed when it is read.
 
     Args:
         kind: Kind of the model.
@@ -44,21 +47,23 @@ def forecast_tables(
         Tables of ``next_event.forecast_schema``, and the counts of texts that a language model
         cannot read whole.
     """
-    if kind == ModelKind.EXPERT:
-        return _expert_tables(config, sample_settings, trained_tasks), {}
-    if kind == ModelKind.SOFT:
-        return _soft_tables(config, store, sample_settings, trained_tasks), {}
-    return _language_model_tables(config, store, sample_settings, trained_tasks)
+    return _BY_KIND[kind](config, store, sample_settings, trained_tasks)
 
 
 def _expert_tables(
-    config: RunConfig, sample_settings: SampleSettings, trained_tasks: TrainedTasks
-) -> Iterator[pa.Table]:
-    """Forecasts of a temporal expert."""
+    config: RunConfig,
+    _store: PreparedStore,
+    sample_settings: SampleSettings,
+    trained_tasks: TrainedTasks,
+) -> Forecasts:
+    """Forecasts of a temporal expert, which reads no whole texts."""
     settings = DensityForecastSettings(
         trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
     )
-    return expert_tables(config.model.path, sample_settings, settings, config.store.machine_labels)
+    tables = expert_tables(
+        config.model.path, sample_settings, settings, config.store.machine_labels
+    )
+    return tables, {}
 
 
 def _soft_tables(
@@ -66,21 +71,21 @@ def _soft_tables(
     store: PreparedStore,
     sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
-) -> Iterator[pa.Table]:
-    """Forecasts of a soft model."""
-    hardware, model = _hardware_and_model(config, store)
+) -> Forecasts:
+    """Forecasts of a soft model, which reads no texts."""
+    hardware, location = _hardware_and_location(config, store)
     sample_settings = with_memory(
-        replace(sample_settings, supervision=FollowingEvent(())), model.scored_uri
+        replace(sample_settings, supervision=FollowingEvent(())), location.scored_uri
     )
     forecast = DensityForecastSettings(
         trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
     )
     settings = SoftNextEventActorSettings(
-        sample_settings=sample_settings, model=model, forecast=forecast
+        sample_settings=sample_settings, location=location, forecast=forecast
     )
     plan = make_plan(sample_settings, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
-    return map_samples(plan, SoftNextEventActor, settings, pool, title="predict")
+    return map_samples(plan, SoftNextEventActor, settings, pool, title="predict"), {}
 
 
 def _language_model_tables(
@@ -88,9 +93,9 @@ def _language_model_tables(
     store: PreparedStore,
     sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
-) -> tuple[Iterator[pa.Table], dict[str, int]]:
+) -> Forecasts:
     """Forecasts of a language model, and the counts of texts that it cannot read whole."""
-    hardware, model = _hardware_and_model(config, store)
+    hardware, location = _hardware_and_location(config, store)
     forecast = NextEventSettings(
         trained_tasks=trained_tasks,
         grid=trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes),
@@ -99,7 +104,7 @@ def _language_model_tables(
         seed=config.training.seed,
     )
     settings = NextEventActorSettings(
-        sample_settings=sample_settings, model=model, forecast=forecast
+        sample_settings=sample_settings, location=location, forecast=forecast
     )
     plan = make_plan(settings.sample_settings, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
@@ -107,13 +112,15 @@ def _language_model_tables(
     return tables, plan.long_texts.counts()
 
 
-def _hardware_and_model(config: RunConfig, store: PreparedStore) -> tuple[Hardware, ModelLocation]:
+def _hardware_and_location(
+    config: RunConfig, store: PreparedStore
+) -> tuple[Hardware, ModelLocation]:
     """Device and precision of the model, and its location."""
     hardware = choose_hardware(config.training, config.model.precision)
-    model = model_location(
+    location = model_location(
         config.model, store.manifest.vocabulary_hash, precision=hardware.precision
     )
-    return hardware, model
+    return hardware, location
 
 
 def _actor_pool(config: RunConfig, hardware: Hardware) -> ActorPool:
@@ -124,3 +131,12 @@ def _actor_pool(config: RunConfig, hardware: Hardware) -> ActorPool:
         windows_per_batch=config.evaluation.windows_per_batch,
         patience_s=config.run.wait_for_machines_s,
     )
+
+
+_BY_KIND: dict[
+    ModelKind, Callable[[RunConfig, PreparedStore, SampleSettings, TrainedTasks], Forecasts]
+] = {
+    ModelKind.EXPERT: _expert_tables,
+    ModelKind.SOFT: _soft_tables,
+    ModelKind.LANGUAGE_MODEL: _language_model_tables,
+}

@@ -42,8 +42,8 @@ class NextEventActor(ModelActor):
         template = settings.sample_settings.build_template(self.loaded.token_ids)
         self._past: StoredPast | None = None
         gated: GatedExpert | None = None
-        if settings.model.expert_uri:
-            gated = load_gated_expert(settings.model.expert_uri)
+        if settings.location.expert_uri:
+            gated = load_gated_expert(settings.location.expert_uri)
             self._past = StoredPast(gated.expert, gated.type_codes, settings.sample_settings.store)
         self._forecast = NextEventForecaster(self.loaded, template, settings.forecast, gated)
         self._prediction = settings.forecast.prediction

@@ -14,11 +14,10 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
-from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.supervision import FollowingEvent
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.split import split_from_path
-from mmtpp.data.from_config import sample_settings, source_reader
+from mmtpp.data.from_config import build_sample_settings, build_source_reader
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -55,14 +54,16 @@ def predict(config: RunConfig) -> dict[str, object]:
     """
     check_predict(config)
     check_bucket(config.run.storage_uri)
-    model, trained_tasks = _check_model(config)
+    description, trained_tasks = _check_model(config)
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     config = _prepare_events(config, trained_tasks, run_uri)
-    store = _load_store(config, model)
+    store = _load_store(config, description)
     grid = trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes)
-    samples = _sample_settings(config, store.manifest, model, grid)
+    sample_settings = _sample_settings(config, store.manifest, description, grid)
     start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
-    tables, long_texts = forecast_tables(model.kind, config, store, samples, trained_tasks)
+    tables, long_texts = forecast_tables(
+        description.kind, config, store, sample_settings, trained_tasks
+    )
     rejections = Rejections(store.uri, store.manifest)
     forecasts_uri = join(run_uri, "forecasts")
     count = write_forecasts(map(rejections.mark, tables), forecasts_uri, config.prediction)
@@ -85,8 +86,8 @@ def _check_model(config: RunConfig) -> tuple[ModelDescription, TrainedTasks]:
     model_uri = config.model.adapter or config.model.path
     load_model_vocabulary(model_uri)  # raises an error where there is no model
     check_backbone(config.model, config.template)
-    model = describe_model(config.model.path, config.model.adapter)
-    trained_tasks = model.trained_tasks
+    description = describe_model(config.model.path, config.model.adapter)
+    trained_tasks = description.trained_tasks
     if trained_tasks is None or not trained_tasks.can_forecast:
         raise ModelError(
             "the model was not fine-tuned to forecast",
@@ -94,7 +95,7 @@ def _check_model(config: RunConfig) -> tuple[ModelDescription, TrainedTasks]:
             cause="the model was not trained on tasks.time or tasks.type; run jobs/finetune.py on "
             "the model",
         )
-    if config.prediction.generate_text and not model.trained_on("time", "text"):
+    if config.prediction.generate_text and not description.trained_on("time", "text"):
         raise ConfigError(
             f"the model was trained to answer {', '.join(trained_tasks.tasks)}, not time and text",
             where=model_uri,
@@ -105,7 +106,7 @@ def _check_model(config: RunConfig) -> tuple[ModelDescription, TrainedTasks]:
             trained_tasks.tasks, where=model_uri, setting=f"prediction.num_futures = {futures}"
         )
     check_template(config.sample_sections, model_uri, to_train=False)
-    return model, trained_tasks
+    return description, trained_tasks
 
 
 def _prepare_events(config: RunConfig, trained_tasks: TrainedTasks, run_uri: str) -> RunConfig:
@@ -119,14 +120,16 @@ def _prepare_events(config: RunConfig, trained_tasks: TrainedTasks, run_uri: str
     return config
 
 
-def _load_store(config: RunConfig, model: ModelDescription) -> PreparedStore:
+def _load_store(config: RunConfig, description: ModelDescription) -> PreparedStore:
     """Load the store, and check that the model and an expert that is mixed with it fit."""
     store = load_store(config.store.uri)
-    if model.trained_tasks is not None:
-        model.trained_tasks.check(store.manifest, where=store.uri)
+    if description.trained_tasks is not None:
+        description.trained_tasks.check(store.manifest, where=store.uri)
     check_vocabularies((config.model.path, config.model.adapter), store.vocabulary)
     if config.model.expert:
-        load_mixed_expert(config.model, model, store.manifest, store.vocabulary, where=store.uri)
+        load_mixed_expert(
+            config.model, description, store.manifest, store.vocabulary, where=store.uri
+        )
     return store
 
 
@@ -134,7 +137,7 @@ def _without_held_out(config: RunConfig) -> RunConfig:
     """Settings that hold out no events; a split given by the source is kept."""
     source = config.source
     if config.split.by == "given" and source.uri:
-        reader, files = source_reader(source), list_source(*split_file(source.uri))
+        reader, files = build_source_reader(source), list_source(*split_file(source.uri))
         paths = [path for path, _ in files if reader.reads(path)]
         if source.columns.split or all(map(split_from_path, paths)):
             return config  # sequences of different splits may have equal ids
@@ -149,7 +152,7 @@ def _without_held_out(config: RunConfig) -> RunConfig:
 
 
 def _sample_settings(
-    config: RunConfig, manifest: Manifest, model: ModelDescription, grid: IntervalGrid
+    config: RunConfig, manifest: Manifest, description: ModelDescription, grid: IntervalGrid
 ) -> SampleSettings:
     """Settings of the samples: a question about the event after the last one of each sequence.
 
@@ -158,12 +161,12 @@ def _sample_settings(
     Raises:
         ConfigError: The images of the store have another size than the template needs.
     """
-    tasks = tuple(name for name in ("time", "type") if model.trained_on(name))
-    settings = sample_settings(
+    tasks = tuple(name for name in ("time", "type") if description.trained_on(name))
+    settings = build_sample_settings(
         config.sample_sections,
         manifest,
         split="all",
         supervision=FollowingEvent(tasks, grid.first_bytes),
-        reads_template=model.kind != ModelKind.EXPERT,
+        reads_template=description.reads_template,
     )
     return replace(settings, time_from=None, time_to=None)

@@ -29,8 +29,8 @@ class StartUp:
         """A start-up that begins now."""
         return cls(time.time())
 
-    def after(self, part: str, *, at: float | None = None) -> "StartUp":
-        """The start-up after a further part.
+    def with_part(self, part: str, *, at: float | None = None) -> "StartUp":
+        """The start-up with a further part, which has just ended.
 
         Args:
             part: Name of the part.
@@ -51,8 +51,8 @@ class StartUp:
         """
         process_began_at = psutil.Process().create_time()
         if resumes:
-            return StartUp(process_began_at).after("processes")
-        return self.after("scheduling", at=process_began_at).after("processes")
+            return StartUp(process_began_at).with_part("processes")
+        return self.with_part("scheduling", at=process_began_at).with_part("processes")
 
     def metrics(self) -> dict[str, float]:
         """Seconds of each part and of all parts, by the name of the metric."""

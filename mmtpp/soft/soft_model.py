@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from mmtpp.core.errors import DataError
 from mmtpp.expert.interval_density import IntervalScale
-from mmtpp.expert.network import ExpertNetwork, Kept
+from mmtpp.expert.network import DropoutMask, ExpertNetwork
 from mmtpp.expert.training_statistics import TrainingStatistics
 from mmtpp.model.batch import Batch, SoftBatch
 from mmtpp.model.event_model import EventModel
@@ -120,7 +120,7 @@ class SoftModel(EventModel):
         """
         words = torch.zeros((len(types), 0), dtype=torch.int16, device=types.device)
         return self.network.hidden(
-            memory, self.index_of(types), words, None, self._kept(context), context
+            memory, self.index_of(types), words, None, self._dropout_mask(context), context
         )
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
@@ -155,14 +155,14 @@ class SoftModel(EventModel):
             )
         return index
 
-    def _kept(self, context: torch.Tensor) -> Kept | None:
-        """What dropout keeps; None without dropout."""
+    def _dropout_mask(self, context: torch.Tensor) -> DropoutMask | None:
+        """The values that dropout keeps; None without dropout."""
         if not (self.training and self.settings.dropout):
             return None
         shape = (len(context), 2 * self.settings.width)
         wide = torch.rand(shape, device=context.device) >= self.settings.dropout
         nothing = wide[:, :0]
-        return Kept(wide, text=nothing, image=nothing, memory=nothing)
+        return DropoutMask(wide, text=nothing, image=nothing, memory=nothing)
 
 
 def _content(batch: Batch) -> SoftBatch:

@@ -7,7 +7,7 @@ from mmtpp.core.errors import ModelError
 from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.expert.network import NetworkSize
-from mmtpp.model.folders.folder import read_file
+from mmtpp.model.folders.folder import read_model_file
 
 SETTINGS_FILE = "soft.json"
 
@@ -74,7 +74,7 @@ def load_soft_settings(uri: str) -> SoftSettings | None:
         ModelError: The file is damaged.
         StorageError: The folder cannot be read.
     """
-    content = read_file(uri, SETTINGS_FILE) if uri else None
+    content = read_model_file(uri, SETTINGS_FILE) if uri else None
     if content is None:
         return None
     try:

@@ -85,7 +85,9 @@ def storage_errors(uri: str, action: str) -> Iterator[None]:
         cause = ACCESS_CAUSES.get(_scheme(uri), "the permissions of the file or its folder")
         raise StorageError(f"cannot {action}: access denied", where=uri, cause=cause) from error
     except pa.ArrowException as error:
-        raise StorageError(f"cannot {action}: {first_line(error)}", where=uri) from error
+        raise StorageError(
+            f"cannot {action}: {first_line_without_queries(error)}", where=uri
+        ) from error
     except OSError as error:
         if error.errno in _NO_FILE or str(error).endswith("is a directory"):
             raise MissingFileError(f"cannot {action}: it is not a file", where=uri) from error
@@ -105,7 +107,9 @@ def _storage_error(error: BaseException, uri: str, action: str) -> StorageError:
         cause = f"the endpoint does not answer; check the network and {endpoint}"
     else:
         cause = "see the message"
-    return StorageError(f"cannot {action}: {first_line(error)}", where=uri, cause=cause)
+    return StorageError(
+        f"cannot {action}: {first_line_without_queries(error)}", where=uri, cause=cause
+    )
 
 
 def _scheme(uri: str) -> str:
@@ -113,7 +117,7 @@ def _scheme(uri: str) -> str:
     return next(iter(re.findall(r"([a-z][a-z0-9+.-]*)://", uri)), "")
 
 
-def first_line(error: BaseException) -> str:
+def first_line_without_queries(error: BaseException) -> str:
     """First line of an error's message, without the queries of URLs, which may hold signatures."""
     line = (str(error).splitlines() or [type(error).__name__])[0][:500]
     return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", line)

@@ -22,7 +22,7 @@ import fsspec
 import pyarrow.fs as pafs
 
 from mmtpp.core.errors import StorageError
-from mmtpp.storage.client_errors import ACCESS_CAUSES, first_line
+from mmtpp.storage.client_errors import ACCESS_CAUSES, first_line_without_queries
 from mmtpp.storage.remote import RemoteFiles
 
 EXTRAS = {
@@ -139,7 +139,7 @@ def _build(
     # missing settings, and clients that connect at once
     except (OSError, TypeError, ValueError) as error:
         raise StorageError(
-            f"cannot use {scheme}://: {first_line(error)}",
+            f"cannot use {scheme}://: {first_line_without_queries(error)}",
             where=f"{scheme}://{authority}",
             cause=ACCESS_CAUSES.get(scheme, "see the message"),
         ) from error
@@ -173,6 +173,6 @@ def _classes(scheme: str) -> tuple[type[fsspec.AbstractFileSystem], type[RemoteF
 def _missing_package(scheme: str, error: ImportError) -> StorageError:
     extra = EXTRAS.get(scheme, "")
     return StorageError(
-        f"{scheme}:// needs a package that is not installed: {first_line(error)}",
+        f"{scheme}:// needs a package that is not installed: {first_line_without_queries(error)}",
         cause=f"pip install 'mmtpp[{extra}]'" if extra else "install the package on every machine",
     )

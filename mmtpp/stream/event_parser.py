@@ -11,7 +11,7 @@ from mmtpp.core.errors import DataError
 from mmtpp.core.events import EventSequence, Rejected
 from mmtpp.data.encode.parse_files import reject_file
 from mmtpp.data.encode.type_names import choose_type_names, count_types_in_file
-from mmtpp.data.from_config import columns_of, type_names_of
+from mmtpp.data.from_config import build_columns, build_type_names
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import build_columns_reader
 from mmtpp.data.sources.event_files import MalformedFileError
@@ -49,7 +49,7 @@ class EventParser:
         self.reader = reader
         self.times_are_dates = times_are_dates
         self._source, self._where, self._image_root = source, where, image_root
-        self._names, self._finds_types = type_names_of(source, self.reader)
+        self._names, self._finds_types = build_type_names(source, self.reader)
         self._folds_rare = source.rare_types == OTHER
 
     def parse(self, partition: str, path: str, content: bytes) -> Arrival:
@@ -162,7 +162,7 @@ def message_reader(source: SourceSection) -> SourceReader:
 
     A message may lack fields that others have, so no field is missed before a record is checked.
     """
-    columns = columns_of(source)
+    columns = build_columns(source)
     return build_columns_reader(
         columns, seconds_per_unit=source.seconds_per_unit, optional=tuple(columns.names)
     )

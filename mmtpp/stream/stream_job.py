@@ -13,7 +13,7 @@ import pyarrow as pa
 from mmtpp.config.affects import Affects, settings_that_affect
 from mmtpp.config.schema import RunConfig
 from mmtpp.config.stream_checks import KAFKA, check_stream
-from mmtpp.data.from_config import source_reader
+from mmtpp.data.from_config import build_source_reader
 from mmtpp.serve.guards import read_token
 from mmtpp.storage.paths import check_bucket, join
 from mmtpp.stream.arrivals import StreamSource
@@ -124,7 +124,7 @@ def _parser(config: RunConfig, last: CommitRecord | None) -> EventParser:
     is_kafka = config.stream.input.startswith(KAFKA)
     return EventParser(
         config.source,
-        message_reader(config.source) if is_kafka else source_reader(config.source),
+        message_reader(config.source) if is_kafka else build_source_reader(config.source),
         where=config.stream.input,
         image_root="" if is_kafka else config.stream.input,
         times_are_dates=last.times_are_dates if last else None,

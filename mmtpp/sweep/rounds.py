@@ -207,7 +207,7 @@ def _load_round(folder: str) -> dict[str, Any]:
     return stored
 
 
-def check_limits(sweep: Sweep, folder: str, concurrent_trials: int) -> None:
+def check_round_limits(sweep: Sweep, folder: str, concurrent_trials: int) -> None:
     """Check that the limits are those Ray Tune was started with: it keeps the old ones silently.
 
     Args:

@@ -11,7 +11,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.sweep.budget import Budget
-from mmtpp.sweep.rounds import Round, check_limits, has_begun, save_round
+from mmtpp.sweep.rounds import Round, check_round_limits, has_begun, save_round
 from mmtpp.sweep.search import build_scheduler, build_searcher, param_space, to_python_values
 from mmtpp.sweep.space import Sweep
 from mmtpp.sweep.stopped_runs import StoppedRunCloser
@@ -62,7 +62,7 @@ def load_or_build_tuner(
             budget=budget,
             concurrent_trials=concurrent_trials,
         )
-    check_limits(sweep, folder, concurrent_trials)
+    check_round_limits(sweep, folder, concurrent_trials)
     logger.info("resuming the trials in %s", folder)
     filesystem, path = filesystem_of(folder)
     return ray.tune.Tuner.restore(path, trainable, storage_filesystem=filesystem)

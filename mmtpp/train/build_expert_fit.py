@@ -1,4 +1,4 @@
-"""The training of an expert at its start, new or continued, and the expert of a finished one."""
+"""Builds the training of a new or continued expert, and the expert from a finished training."""
 
 import logging
 import time
@@ -42,10 +42,10 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
         else []
     )
     if inputs.continued is None:
-        fit = fit_on(inputs, training, validation, ranks)
+        fit = build_new_fit(inputs, training, validation, ranks)
     else:
         expert = load_expert(inputs.continued.model_uri)
-        fit = continue_on(inputs, expert, training, validation, ranks)
+        fit = build_continued_fit(inputs, expert, training, validation, ranks)
     if ranks.rank == 0:
         logger.info(
             "%d training events an epoch and %d validation events, %d columns of memory, read in "
@@ -60,7 +60,7 @@ def build_fit(inputs: ExpertInputs, ranks: Ranks) -> ExpertFit:
     return fit
 
 
-def fit_on(
+def build_new_fit(
     inputs: ExpertInputs,
     training: Sequence[ScoredSequence],
     validation: Sequence[ScoredSequence],
@@ -101,7 +101,7 @@ def fit_on(
     )
 
 
-def continue_on(
+def build_continued_fit(
     inputs: ExpertInputs,
     expert: Expert,
     training: Sequence[ScoredSequence],

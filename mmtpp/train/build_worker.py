@@ -83,7 +83,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     if ray.train.get_context().get_local_rank() == 0:  # no rank saves before the next barrier
         remove_leftovers(inputs.run.run_uri)
     start = _find_start(inputs, TrainingProgress(0, plan.fingerprint, vocabulary.hash))
-    start_up = inputs.start_up.after("load_plan")
+    start_up = inputs.start_up.with_part("load_plan")
     # the first rows are assembled while the model is built
     rows = _build_rows(training, inputs, plan, vocabulary, group, start.progress.step)
     sections = EngineSections(
@@ -97,9 +97,9 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         soft=inputs.soft,
     )
     model, engine = build_engine(sections, vocabulary, group, inputs.precision)
-    start_up = start_up.after("build_engine")
+    start_up = start_up.with_part("build_engine")
     _restore(engine, start)
-    start_up = start_up.after("restore")
+    start_up = start_up.with_part("restore")
     num_trained, num_parameters = trainable_parameters(model)
     if group.rank == 0:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
@@ -288,12 +288,10 @@ def _build_monitor(
     peak, source = peak_flops(group.device, group.dtype)
     if group.rank == 0:
         logger.info("MFU is the fraction of %.3g TFLOP/s, %s", peak / 1e12, source)
-    samples = inputs.train_sample_settings
+    image_px = inputs.train_sample_settings.image_px
     return Monitor(
         telemetry=Telemetry(peak, start_up),
-        flop_counter=FlopCounter(
-            model, image_px=samples.image_px, blank_frame=config.shows_blank_frame
-        ),
+        flop_counter=FlopCounter(model, image_px=image_px, blank_frame=config.shows_blank_frame),
         tracker=rank_tracker(config.tracking, inputs.run, rank=group.rank),
         watchdog=_build_watchdog(inputs.run.run_uri, config.training.hang_timeout_s, group),
     )

@@ -26,7 +26,7 @@ def train_on_worker(inputs: WorkerInputs | ExpertInputs, stop_request: Any) -> N
         with fast_imports():
             from mmtpp.train.expert_loop import train_expert
 
-        train_expert(replace(inputs, start_up=start_up.after("imports")), stop_request)
+        train_expert(replace(inputs, start_up=start_up.with_part("imports")), stop_request)
     else:
         with fast_imports():
             from mmtpp.compat.deepspeed_hooks import import_without_mlflow
@@ -34,4 +34,4 @@ def train_on_worker(inputs: WorkerInputs | ExpertInputs, stop_request: Any) -> N
             import_without_mlflow()
             from mmtpp.train.loop import train
 
-        train(replace(inputs, start_up=start_up.after("imports")), stop_request)
+        train(replace(inputs, start_up=start_up.with_part("imports")), stop_request)

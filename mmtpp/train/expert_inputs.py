@@ -22,7 +22,8 @@ class ContinuedTraining:
         new_from: Time of the first new event, in the source's unit.
         replay: Number of older training events in an epoch for each new one.
         num_prompts: Number of prompts that are trained; 0 trains the weights of the networks.
-        surprise_limit: That of the expert, kept where there are no validation events.
+        surprise_limit: Surprise limit of the continued expert; used if there are no validation
+            events.
     """
 
     model_uri: str

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from mmtpp.core.training.training_metrics import (
     VALIDATION_TIME_NLL,
 )
 from mmtpp.expert.expert_folder import Expert
-from mmtpp.expert.fit import ExpertFit, FitProgress
+from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.fit_state import FitProgress
 from mmtpp.expert.network_losses import NetworkLosses, Ranks
 from mmtpp.model.folders.card import CARD_FILE
 from mmtpp.model.folders.record import write_tasks
@@ -44,7 +44,7 @@ from mmtpp.train.checkpoints.local_checkpoint import (
     write_local_checkpoint,
 )
 from mmtpp.train.expert_inputs import ExpertInputs
-from mmtpp.train.outcome import STEP, Outcome
+from mmtpp.train.outcome import STEP, TrainingOutcome
 from mmtpp.train.ranks.interruption_poll import InterruptionPoll
 from mmtpp.train.ranks.rank_sums import sum_over_ranks
 from mmtpp.train.ranks.rank_tracker import log_start_up, rank_tracker
@@ -72,33 +72,29 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     tracker = rank_tracker(inputs.tracking, inputs.run, rank=rank)
     interruptions = InterruptionPoll(stop_request)
     progress_log = _ProgressLog(tracker, every=inputs.log_every)
-    start_up: StartUp | None = inputs.start_up.after("sequences")
+    start_up: StartUp | None = inputs.start_up.with_part("sequences")
     latest: dict[str, float] = {}  # of the last validation; the last report carries it
     while not fit.is_finished:
-        to_report: dict[str, float] = {}
         progress_log.add(fit, fit.run_step())
         if start_up is not None:
-            first_update = start_up.after("first_update")
+            first_update = start_up.with_part("first_update")
             log_start_up(first_update, tracker, rank=rank, step=fit.total_steps)
             start_up = None
         interruption = interruptions.poll(torch.device("cpu"))
-        is_validated, network = fit.validation_is_due, fit.progress.network
-        if is_validated:
-            with progress_log.outside_training("validation"):
-                losses, to_report = _validate(fit, tracker)
-            fit.keep_or_end(losses)
-            latest = to_report
-        if fit.is_finished:
-            break
-        if interruption.stop_requested:
-            logger.warning("stopped after step %d on request", fit.total_steps)
-            break
+        network = fit.progress.network
+        validation = _validate_if_due(fit, tracker, progress_log)
+        if validation is not None:
+            latest = validation
+        if fit.is_finished or interruption.stop_requested:
+            break  # the report of the outcome saves the state
+        report = {**(validation or {}), STEP: float(fit.total_steps)}
         # a network takes a minute or two, so a lost machine costs no more
-        if interruption.machine_leaves or fit.progress.network > network:
+        network_has_ended = fit.progress.network > network
+        if network_has_ended or interruption.machine_leaves:
             with progress_log.outside_training("checkpoint"):
-                _save(fit, inputs, rank, {**to_report, STEP: float(fit.total_steps)})
-        elif is_validated and inputs.reports_validation:
-            ray.train.report({**to_report, STEP: float(fit.total_steps)})
+                _save(fit, inputs, rank, report)
+        elif validation is not None and inputs.reports_validation:
+            ray.train.report(report)
     if fit.is_finished:
         expert = build_expert(fit, inputs)
         latest = final_metrics(fit, expert)
@@ -108,7 +104,9 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
                 latest, where=inputs.train_sequence_settings.sample_settings.store.data_uri
             )
             write_expert(with_surprise_limit(expert, fit, inputs), inputs)
-    outcome = Outcome(fit.total_steps, best_step=0, is_finished=fit.is_finished)
+    else:
+        logger.warning("stopped after step %d on request", fit.total_steps)
+    outcome = TrainingOutcome(fit.total_steps, best_step=0, is_finished=fit.is_finished)
     _save(fit, inputs, rank, latest | outcome.as_metrics(), wait=True)
     tracker.detach()
 
@@ -174,6 +172,22 @@ class _ProgressLog:
         }
         self._tracker.log_metrics(fit.total_steps, metrics)
         self._reset()
+
+
+def _validate_if_due(
+    fit: ExpertFit, tracker: Tracker, progress_log: _ProgressLog
+) -> dict[str, float] | None:
+    """Validate the present network where it is due; the next network may begin.
+
+    Returns:
+        Metrics to report, none of them without validation events; None if no validation was due.
+    """
+    if not fit.validation_is_due:
+        return None
+    with progress_log.outside_training("validation"):
+        losses, metrics = _validate(fit, tracker)
+    fit.record_validation(losses)
+    return metrics
 
 
 def _validate(fit: ExpertFit, tracker: Tracker) -> tuple[NetworkLosses | None, dict[str, float]]:
@@ -264,7 +278,7 @@ def _save(
 
 def _write_state(fit: ExpertFit, inputs: ExpertInputs, folder: Path) -> None:
     save_file(fit.tensors(), folder / STATE_FILE)
-    record = {"data_fingerprint": inputs.data_fingerprint, "fit": asdict(fit.progress)}
+    record = {"data_fingerprint": inputs.data_fingerprint, "fit": fit.progress.as_record()}
     (folder / PROGRESS_FILE).write_text(json.dumps(record))
 
 
@@ -292,11 +306,11 @@ def _restore(fit: ExpertFit, inputs: ExpertInputs) -> None:
             where=checkpoint.path,
             cause="the store changed under the same run name; choose another run.name",
         )
-    if record["fit"].keys() != {field.name for field in fields(FitProgress)}:
+    if record["fit"].keys() != FitProgress().as_record().keys():
         raise ModelError(
             "the checkpoint is of another version of this program",
             where=checkpoint.path,
             cause="an expert trains in minutes: start it again under another run.name",
         )
-    fit.restore(record["fit"], load(read(STATE_FILE)))
+    fit.restore(FitProgress.from_record(record["fit"]), load(read(STATE_FILE)))
     logger.info("continuing after step %d", fit.total_steps)

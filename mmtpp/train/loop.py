@@ -10,7 +10,7 @@ from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.runtime.logs import start_logging
 from mmtpp.train.build_worker import build_worker
 from mmtpp.train.checkpoints.checkpoint import TrainingProgress
-from mmtpp.train.outcome import Outcome
+from mmtpp.train.outcome import TrainingOutcome
 from mmtpp.train.ranks.rank_tracker import log_start_up
 from mmtpp.train.ranks.watchdog import Stage
 from mmtpp.train.step import StepReport, train_step
@@ -74,7 +74,7 @@ def run_loop(worker: Worker) -> None:
                 _report(worker, progress.step, to_report)
 
     is_finished = progress.step == training.num_steps
-    outcome = Outcome(progress.step, progress.best_step, is_finished)
+    outcome = TrainingOutcome(progress.step, progress.best_step, is_finished)
     _save(worker, progress, metrics.at_end(outcome), wait=True)
     if is_finished:
         _finish(worker, progress)

@@ -10,7 +10,7 @@ _IS_FINISHED = "is_finished"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainingOutcome:
     """How a training ended. The workers report it once, and the driver reads it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Outcome:
         }
 
     @classmethod
-    def from_report(cls, report: Mapping[str, float]) -> tuple["Outcome", dict[str, float]]:
+    def from_report(cls, report: Mapping[str, float]) -> tuple["TrainingOutcome", dict[str, float]]:
         """The outcome in the last report of a training, and the report's metrics."""
         fields = (STEP, _BEST_STEP, _IS_FINISHED)
         step, best_step, is_finished = (report[name] for name in fields)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mmtpp.train.outcome import STEP, Outcome
+from mmtpp.train.outcome import STEP, TrainingOutcome
 
 
 class ReportedMetrics:
@@ -28,7 +28,7 @@ class ReportedMetrics:
         """
         return self._constant | self._latest | {STEP: float(step)}
 
-    def at_end(self, outcome: Outcome) -> dict[str, float]:
+    def at_end(self, outcome: TrainingOutcome) -> dict[str, float]:
         """The last report of a training.
 
         Args:

@@ -1,4 +1,7 @@
-"""One optimiser update over a global batch."""
+"""One optimiser update over a global batch.
+
+Axes: L likelihoods of a row, see ``core.representation.row``.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -100,12 +103,12 @@ class StepContext:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """Measurements of one update, summed over all ranks.
+    """Measurements of one update, the same on every rank.
 
     Attributes:
-        losses: Losses by modality, and the weighted loss.
-        num_tokens: Number of tokens in the step's rows.
-        grad_norm: Gradient norm before clipping.
+        losses: Losses by modality and the weighted loss, summed over all ranks.
+        num_tokens: Number of tokens in the rows of all ranks.
+        grad_norm: Norm of the global gradient before clipping.
         learning_rate: Learning rate of the update.
     """
 
@@ -141,8 +144,8 @@ def train_step(
             rank before the update.
     """
     engine, device = context.engine, context.batcher.device
-    row_weights = [context.label_weights(row) for row in rows]
-    total_weight, num_tokens = _sum_weights_and_tokens(rows, row_weights, device)
+    weights_by_row = [context.label_weights(row) for row in rows]
+    total_weight, num_tokens = _sum_weights_and_tokens(rows, weights_by_row, device)
     where = f"step {step}, samples of this rank {[row.sample_id for row in rows]}"
     if total_weight == 0:
         raise ConfigError(
@@ -152,21 +155,21 @@ def train_step(
             "0; raise their weight, or training.samples_per_step",
             setting=context.label_weights.describe(),
         )
-    micro_batches = _pad_rows(rows, row_weights, context.num_micro_batches)
-    numbers = count()  # of micro-batches, over all passes of the step
+    micro_batches = _pad_rows(rows, weights_by_row, context.num_micro_batches)
+    micro_batch_index = count()  # over all passes of the step
 
     def accumulate_gradients(factor: float) -> list[torch.Tensor]:
         """Add the gradients of the loss times ``factor``; return the (L,) losses of each row."""
         nll: list[torch.Tensor] = []
         for row, weights in micro_batches:
-            on_micro_batch(next(numbers))
+            on_micro_batch(next(micro_batch_index))
             nll_L = _label_losses(context, row, step)
             weights_L = torch.as_tensor(weights, device=device, dtype=torch.float32)
             engine.backward(factor * (nll_L * weights_L).sum() / total_weight)
             nll.append(nll_L.detach())
         return nll[: len(rows)]
 
-    losses = _sum_losses(accumulate_gradients(1.0), rows, row_weights, device)
+    losses = _sum_losses(accumulate_gradients(1.0), rows, weights_by_row, device)
     if engine.num_gradient_passes > 1:
         engine.reduce_variance(accumulate_gradients)
     _check_finite(losses, where)
@@ -185,11 +188,11 @@ def _check_finite(losses: LossSums, where: str) -> None:
 
 
 def _sum_weights_and_tokens(
-    rows: Sequence[PackedRow], label_weights: Sequence[FloatArray], device: torch.device
+    rows: Sequence[PackedRow], weights_by_row: Sequence[FloatArray], device: torch.device
 ) -> tuple[float, int]:
     """Sum of the label weights and number of tokens of the step, over all ranks."""
     sums = [
-        sum(row_weights.sum() for row_weights in label_weights),
+        sum(weights.sum() for weights in weights_by_row),
         sum(len(row.input_ids) for row in rows),
     ]
     total_weight, num_tokens = sum_of_all_ranks(sums, device).tolist()
@@ -197,12 +200,12 @@ def _sum_weights_and_tokens(
 
 
 def _pad_rows(
-    rows: Sequence[PackedRow], label_weights: Sequence[FloatArray], num_micro_batches: int
+    rows: Sequence[PackedRow], weights_by_row: Sequence[FloatArray], num_micro_batches: int
 ) -> list[tuple[PackedRow, FloatArray]]:
     """Rows of the micro-batches with their label weights; padding is the last row at no weight."""
-    padding = (rows[-1], np.zeros_like(label_weights[-1]))
+    padding = (rows[-1], np.zeros_like(weights_by_row[-1]))
     num_missing = num_micro_batches - len(rows)
-    return [*zip(rows, label_weights, strict=True), *[padding] * num_missing]
+    return [*zip(rows, weights_by_row, strict=True), *[padding] * num_missing]
 
 
 def _label_losses(context: StepContext, row: PackedRow, step: int) -> torch.Tensor:
@@ -219,13 +222,13 @@ def _label_losses(context: StepContext, row: PackedRow, step: int) -> torch.Tens
 def _sum_losses(
     nll: list[torch.Tensor],
     rows: Sequence[PackedRow],
-    row_weights: Sequence[FloatArray],
+    weights_by_row: Sequence[FloatArray],
     device: torch.device,
 ) -> LossSums:
     """Losses over all ranks; waits for the device."""
     losses = LossSums.from_labels(
         torch.cat(nll).double().cpu().numpy(),
         np.concatenate([row.likelihood_modalities() for row in rows]),
-        np.concatenate(row_weights),
+        np.concatenate(weights_by_row),
     )
     return LossSums.from_array(sum_of_all_ranks(losses.as_array(), device))

@@ -25,7 +25,7 @@ class Telemetry:
 
     def __init__(self, peak_flops: float, start_up: StartUp) -> None:
         self._peak_flops = peak_flops
-        self.start_up = start_up.after("build_worker")
+        self.start_up = start_up.with_part("build_worker")
         self._has_step = False
         psutil.cpu_percent()  # every reading covers the time since the reading before
         self._created_at = time.monotonic()
@@ -47,7 +47,7 @@ class Telemetry:
         self._waited_s += waited
         self._total_wait_s += waited
         if not self._has_step:
-            self.start_up = self.start_up.after("rows")
+            self.start_up = self.start_up.with_part("rows")
 
     @contextmanager
     def validating(self) -> Iterator[None]:
@@ -74,7 +74,7 @@ class Telemetry:
             flops: Operations of this worker's rows.
         """
         if not self._has_step:
-            self.start_up = self.start_up.after("first_update")
+            self.start_up = self.start_up.with_part("first_update")
             self._has_step = True
         self._steps += 1
         self._tokens += tokens

@@ -1,4 +1,7 @@
-"""Scores held-out windows with the model that is being trained, on all ranks."""
+"""Scores held-out windows with the model that is being trained, on all ranks.
+
+Axes: L likelihoods of a row, see ``core.representation.row``.
+"""
 
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
@@ -102,12 +105,12 @@ class Validation:
                 self.watchdog.record_position(
                     step, Stage.VALIDATING, f"validating row {index + 1}", index=index
                 )
-                nll_N, best_type_N = engine.score(self.step_context.batcher(row), type_ids)
+                nll_L, best_type_L = engine.score(self.step_context.batcher(row), type_ids)
                 if not is_counted:
                     continue
-                nll = nll_N.double().cpu().numpy()
-                assert best_type_N is not None
-                best_types = type_codes[best_type_N.cpu().numpy()]
+                nll = nll_L.double().cpu().numpy()
+                assert best_type_L is not None
+                best_types = type_codes[best_type_L.cpu().numpy()]
                 weights = self.step_context.label_weights(row)
                 losses += LossSums.from_labels(nll, row.likelihood_modalities(), weights)
                 score = _score_sequence if row.branches is None else _score_answers

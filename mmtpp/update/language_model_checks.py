@@ -3,6 +3,7 @@
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.inference.mixture_checks import check_clock
 from mmtpp.model.folders.adapter import base_of_adapter
 from mmtpp.model.folders.record import TrainedTasks
@@ -20,7 +21,7 @@ def continued_config(present: PresentModel) -> RunConfig:
         ConfigError: Settings are those of an expert, or name another base than the adapter's.
     """
     config, folder = present.config, present.folder
-    if config.model.preset == "expert":
+    if config.model_kind == ModelKind.EXPERT:
         raise ConfigError(
             "the settings are those of an expert, but the model is a language model",
             where=folder,
@@ -115,7 +116,7 @@ def check_tasks(config: RunConfig, trained_tasks: TrainedTasks | None) -> Traine
     return trained_tasks
 
 
-def check_events(present: PresentModel, trained_tasks: TrainedTasks) -> None:
+def check_update_events(present: PresentModel, trained_tasks: TrainedTasks) -> None:
     """Check that a model knows the types of a store, and that its clock is that of the store.
 
     Args:

@@ -20,7 +20,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.core.split import BY_TIME
 from mmtpp.core.times.calendar_periods import period_starts
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.evaluate.evaluation_start import identify_evaluation
 from mmtpp.expert.expert_folder import Expert
@@ -38,7 +38,7 @@ from mmtpp.train.launch.expert_job import build_inputs
 from mmtpp.update.prequential_results import (
     PeriodScores,
     StrategyResult,
-    find_result,
+    find_strategy_result,
     save_result,
     save_summary,
     summarise,
@@ -158,7 +158,9 @@ def read_timeline(config: RunConfig, store: PreparedStore, run: RunIdentity) -> 
     """
     inputs = build_inputs(config, store, run, reports_validation=False)
     test_settings = SequenceSettings(
-        sample_settings(config.sample_sections, store.manifest, split="test", reads_template=False),
+        build_sample_settings(
+            config.sample_sections, store.manifest, split="test", reads_template=False
+        ),
         inputs.trained_tasks.type_codes,
         inputs.train_sequence_settings.texts,
         inputs.train_sequence_settings.reads_images,
@@ -230,7 +232,7 @@ def _run_strategies(
 ) -> list[StrategyResult]:
     """Results of all strategies, of which finished ones are read; each is one Ray task."""
     names = config.prequential.strategies
-    finished = {name: find_result(run.run_uri, name) for name in names}
+    finished = {name: find_strategy_result(run.run_uri, name) for name in names}
     missing = [name for name in names if finished[name] is None]
     if missing:
         labels = config.store.machine_labels

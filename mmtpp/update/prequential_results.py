@@ -90,7 +90,7 @@ def save_result(result: StrategyResult, run_uri: str) -> None:
     write_bytes(_path(run_uri, result.name, "json"), json.dumps(record).encode())
 
 
-def find_result(run_uri: str, name: str) -> StrategyResult | None:
+def find_strategy_result(run_uri: str, name: str) -> StrategyResult | None:
     """The result of a strategy that an earlier run finished; None if there is none."""
     uri = _path(run_uri, name, "json")
     if not exists(uri):

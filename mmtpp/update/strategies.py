@@ -9,10 +9,10 @@ from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.new_events import targets_between
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.read_sequences import count_events
-from mmtpp.train.build_expert_fit import build_expert, continue_on, fit_on
+from mmtpp.train.build_expert_fit import build_continued_fit, build_expert, build_new_fit
 from mmtpp.train.expert_inputs import ContinuedTraining, ExpertInputs
 from mmtpp.train.launch.continued_expert import continued_settings
-from mmtpp.train.launch.expert_job import network_settings
+from mmtpp.train.launch.expert_job import fit_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +43,17 @@ class Learning:
             DataError: No event before the time is scored, or all intervals are zero.
         """
         training, validation = self._events_before(end)
-        fit_settings = network_settings(
-            self.expert,
-            self.inputs.fit.seed,
-            num_events=count_events(training),
-            num_types=len(self.inputs.trained_tasks.type_codes),
-            has_validation=bool(validation),
+        inputs = replace(
+            self.inputs,
+            fit=fit_settings(
+                self.expert,
+                self.inputs.fit.seed,
+                num_events=count_events(training),
+                num_types=len(self.inputs.trained_tasks.type_codes),
+                has_validation=bool(validation),
+            ),
         )
-        inputs = replace(self.inputs, fit=fit_settings)
-        return _finish(fit_on(inputs, training, validation), inputs)
+        return _finish(build_new_fit(inputs, training, validation), inputs)
 
     def learn(self, strategy: str, expert: Expert, start: float, end: float) -> Expert:
         """Learn from the events of a period.
@@ -83,7 +85,7 @@ class Learning:
                 num_prompts=self.update.num_prompts if has_prompts else 0,
             ),
         )
-        return _finish(continue_on(inputs, expert, training, validation), inputs)
+        return _finish(build_continued_fit(inputs, expert, training, validation), inputs)
 
     def _events_before(self, end: float) -> tuple[list[ScoredSequence], list[ScoredSequence]]:
         """The training and the validation sequences before a time."""

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from mmtpp.config.load import with_values
 from mmtpp.core.errors import DataError, ModelError
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.evaluate.check_model import check_model
 from mmtpp.expert.expert_folder import load_expert
 from mmtpp.expert.new_events import targets_between
@@ -35,11 +35,11 @@ class UpdatedExpert(UpdatedModel):
     def read_new_events(self) -> None:
         present = self._present
         expert = load_expert(present.folder)
-        samples = sample_settings(
+        sample_settings = build_sample_settings(
             self.config.sample_sections, present.store.manifest, split="test", reads_template=False
         )
         settings = SequenceSettings(
-            samples, self.trained_tasks.type_codes, expert.texts, expert.reads_images
+            sample_settings, self.trained_tasks.type_codes, expert.texts, expert.reads_images
         )
         self._held_out = targets_between(read_sequences(settings), present.new_from, None)
         if not self._held_out:

@@ -7,7 +7,7 @@ from mmtpp.update.updated_expert import UpdatedExpert
 from mmtpp.update.updated_language_model import UpdatedLanguageModel
 from mmtpp.update.updated_model import PresentModel, UpdatedModel
 
-KINDS = {
+UPDATED_KINDS = {
     ModelKind.EXPERT: UpdatedExpert,
     ModelKind.LANGUAGE_MODEL: UpdatedLanguageModel,
 }
@@ -24,11 +24,11 @@ def build_updated_model(present: PresentModel) -> UpdatedModel:
         ModelError: The folder holds no model, or the model does not fit the store.
     """
     kind = describe_model(present.folder).kind
-    if kind not in KINDS:
+    if kind not in UPDATED_KINDS:
         raise ConfigError(
             "only a temporal expert or a language model can be updated",
             where=present.folder,
             cause="a model of soft tokens is trained again by pretrain",
             setting=f"update.model = {present.folder}",
         )
-    return KINDS[kind](present)
+    return UPDATED_KINDS[kind](present)

@@ -13,7 +13,7 @@ from mmtpp.evaluate.evaluation_start import start_evaluation
 from mmtpp.evaluate.kinds.evaluated_language_model import EvaluatedLanguageModel
 from mmtpp.model.folders.record import TrainedTasks, load_trained_tasks
 from mmtpp.train.launch.run_folder import identify_run
-from mmtpp.update.language_model_checks import check_events, check_tasks, continued_config
+from mmtpp.update.language_model_checks import check_tasks, check_update_events, continued_config
 from mmtpp.update.target_losses import target_losses
 from mmtpp.update.updated_model import PresentModel, UpdatedModel
 
@@ -37,16 +37,17 @@ class UpdatedLanguageModel(UpdatedModel):
         self._compared = with_values(self.config, _COMPARED)
         self._description = check_model(self._compared, present.store)
         self.trained_tasks = check_tasks(self.config, self._description.trained_tasks)
-        check_events(present, self.trained_tasks)
+        check_update_events(present, self.trained_tasks)
         self._context: EvaluationContext | None = None
 
     def read_new_events(self) -> None:
         store = self._present.store
         run = identify_run(self.config, "update", store_fingerprint=store.manifest.fingerprint)
         context = start_evaluation(self._compared, store, self._description, run)
-        samples = context.held_out_samples
-        new_targets = NewTargets(self._present.new_from)
-        self._context = replace(context, held_out_samples=replace(samples, new_targets=new_targets))
+        sample_settings = replace(
+            context.held_out_sample_settings, new_targets=NewTargets(self._present.new_from)
+        )
+        self._context = replace(context, held_out_sample_settings=sample_settings)
         EvaluatedLanguageModel(self._context, self.trained_tasks).plan_targets()
 
     def updated_settings(self, result: Mapping[str, object]) -> dict[str, str]:

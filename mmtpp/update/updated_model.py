@@ -44,8 +44,8 @@ class PresentModel:
 class UpdatedModel(ABC):
     """A model that is continued on new events, and compared with its continuation.
 
-    A kind of model is one subclass, and one line in ``updated_kinds.KINDS``. The constructor checks
-    that the model can be continued on the store.
+    A kind of model is one subclass, and one line in ``updated_kinds.UPDATED_KINDS``. The
+    constructor checks that the model can be continued on the store.
 
     Args:
         present: The model.

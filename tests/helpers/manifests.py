@@ -1,4 +1,4 @@
-"""The manifest of a store that a test has encoded by hand, as ``sample_settings`` reads it."""
+"""The manifest of a store that a test has encoded by hand, for ``build_sample_settings``."""
 
 from types import SimpleNamespace
 from typing import cast

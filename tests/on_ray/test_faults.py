@@ -20,7 +20,7 @@ from ray.train import Checkpoint
 from ray.train.v2._internal.execution.storage import StorageContext
 
 from mmtpp.core.errors import DataError, ModelError, StorageError
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
@@ -81,7 +81,7 @@ def test_samples_are_assembled_through_a_bad_network(store, stack, monkeypatch):
     config = make_config(**{"store.cache_gib": 0.0})
     manifest = load_manifest(STORE)
     token_ids = store_vocabulary(STORE, manifest).token_ids()
-    settings = sample_settings(config.sample_sections, manifest, split="train")
+    settings = build_sample_settings(config.sample_sections, manifest, split="train")
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(len(plan.samples)))
     expected = Assembler(settings, token_ids)(samples)

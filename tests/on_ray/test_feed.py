@@ -12,7 +12,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from mmtpp.core.representation.row import PackedRow
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.feed import iter_rows, rank_samples
@@ -32,7 +32,7 @@ def _settings(**changes: object):
     config = make_config(**{"window.max_tokens": 128, **changes})
     manifest = load_manifest(STORE)
     token_ids = store_vocabulary(STORE, manifest).token_ids()
-    return sample_settings(config.sample_sections, manifest, split="train"), token_ids
+    return build_sample_settings(config.sample_sections, manifest, split="train"), token_ids
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mmtpp.core.errors import ClusterError
 from mmtpp.data.encode.encode_pipeline import EncodePipeline
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
@@ -234,7 +234,7 @@ def test_one_very_long_sequence_is_prepared_with_short_ones(cluster, tmp_path):
     assert max(seen.values()) < 700 * 2**20, {pid: size >> 20 for pid, size in seen.items()}
     manifest = load_manifest(config.store.uri)
     # the long sequence is in the training split
-    settings = sample_settings(config.sample_sections, manifest, split="train")
+    settings = build_sample_settings(config.sample_sections, manifest, split="train")
     token_ids = store_vocabulary(config.store.uri, manifest).token_ids()
     plan = make_plan(settings, token_ids)
     samples = samples_table(plan, np.arange(8))

@@ -25,7 +25,7 @@ from benchmarks.quality.soft_trial import NUM_VALIDATIONS, train_soft
 from benchmarks.quality.trial import open_store, start_engine, train
 from mmtpp.config.load import with_values
 from mmtpp.core.representation.supervision import AllTokens
-from mmtpp.data.from_config import training_questions
+from mmtpp.data.from_config import build_training_questions
 from mmtpp.data.prepare import prepare
 from mmtpp.evaluate.scores.metrics import target_values
 from mmtpp.storage.manifest import load_manifest
@@ -94,7 +94,7 @@ def test_small_learning_curves_end_with_the_models_of_trainings_without_validati
     first = with_values(config, {"training.seed": 0, "training.num_steps": 6})
     second = with_values(first, {"training.num_steps": 4})
     model, _ = train(first, AllTokens())
-    model, _ = train(second, training_questions(second.tasks), model=model)
+    model, _ = train(second, build_training_questions(second.tasks), model=model)
     plain = by_name["plain"]
     assert plain["points"][-1][2] == validation_nll(second, model)[0]
     assert plain["points"][-1][:2] == [plain["seconds"], plain["num_events"]]

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 from mmtpp.config.load import load_config, with_values
 from mmtpp.core.errors import ClusterError, ConfigError, DataError
 from mmtpp.core.training.training_metrics import LANGUAGE_MODEL_VALIDATION
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.make_plan import make_plan
@@ -257,7 +257,7 @@ def test_equal_compute_gives_larger_models_fewer_steps(store):
         config = make_config(**{"training.max_flops": 3e11, "model.tiny_width": width})
         manifest = load_manifest(config.store.uri)
         vocabulary = store_vocabulary(config.store.uri, manifest)
-        settings = sample_settings(config.sample_sections, manifest, split="train")
+        settings = build_sample_settings(config.sample_sections, manifest, split="train")
         plan = make_plan(settings, vocabulary.token_ids())
         arguments = {
             "optimizer": config.optimizer,

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from mmtpp.config.load import with_values
 from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.representation.supervision import AllTokens
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
 from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
@@ -50,7 +50,7 @@ from mmtpp.train.checkpoints.checkpoint import (
 from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
 from mmtpp.train.launch.plan_run import plan_validation
-from mmtpp.train.launch.run_result import RESULT_FILE
+from mmtpp.train.launch.run_folder import RESULT_FILE
 from tests.helpers.curves import curve
 from tests.helpers.job_settings import RUNS, STORE, make_config
 from tests.helpers.killing import worker_killed_after_checkpoint
@@ -232,7 +232,7 @@ def test_every_held_out_event_with_a_predecessor_is_scored(untracked_model, stac
     result = evaluate(make_config(**untracked_model))
     manifest = load_manifest(STORE)
     plan = make_plan(
-        sample_settings(make_config().sample_sections, manifest, split="test"),
+        build_sample_settings(make_config().sample_sections, manifest, split="test"),
         store_vocabulary(STORE, manifest).token_ids(),
     )
     test_events = manifest.events_by_split["test"]

@@ -33,6 +33,7 @@ from mmtpp.core.representation.template import Template
 from mmtpp.core.representation.tokens import Modality, Tokens
 
 NO_EXPANSION = -1
+_TASKS_AFTER_TIME = {"time", "joint", "text"}  # their branches begin with the question of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,8 @@ def branch_costs(template: Template, events: Events, *, tasks: Sequence[str]) ->
 
     The last number is for the event that follows the sequence. Its questions have no answers, so
     this number is only an upper bound. The number of any other event is exact if the event before
-    it is not compressed. ``_BranchWriter`` writes the same branches; a change there is one here,
-    and ``tests/unit/core/test_branches.py`` compares them.
+    it is not compressed. ``_BranchWriter`` writes the same branches: change both together.
+    ``tests/unit/core/test_branches.py`` compares them.
 
     Args:
         template: Template of the window.
@@ -138,7 +139,7 @@ def branch_costs(template: Template, events: Events, *, tasks: Sequence[str]) ->
     shows = (events.frames != NO_FRAME) & (template.settings.images != "none")
     image = template.image_cost * shows
     cost = np.zeros(len(events) + 1, dtype=np.int64)
-    if wanted & {"time", "joint", "text"}:
+    if wanted & _TASKS_AFTER_TIME:
         cost += 1 + turn + time_bytes + close
     for task in ("type", "joint"):
         cost += (1 + turn + 1 + close) * (task in wanted)
@@ -219,7 +220,7 @@ class _BranchWriter:
             for token, event in zip(recap.ids.tolist(), recap.event.tolist(), strict=True):
                 self._add((token,), event)
             self._frames.append(recap.frames)
-        if self._tasks & {"time", "joint", "text"}:
+        if self._tasks & _TASKS_AFTER_TIME:
             asked = self._start_branch(root)
             expansion = len(self._history.ids) + len(self._ids) + 1 + len(layout.turn)
             self._ask(

@@ -110,19 +110,19 @@ def encode(
         return EncodeReport(existing, True, 0, listing.not_read)
     vocabulary = _choose_vocabulary(vocabulary, settings, store_uri, existing, listing.events)
     folders = _DataFolders(store_uri, request, vocabulary)
-    first_folder = join(store_uri, folders.create())
+    first_folder = folders.create()
     source_shards = shards.build_shards(listing.events)
     pipeline = EncodePipeline(settings, first_folder, max_processes, machine_labels)
     pipeline = pipeline.with_type_names(source_shards, existing.type_names if existing else ())
     inputs = ShardInputs.from_settings(files, pipeline.settings, vocabulary.hash, _division())
     old_folder = join(store_uri, existing.data_folder) if existing else ""
     encoded = _run(pipeline, source_shards, inputs, folders, old_folder, may_join=may_join)
-    totals, data_folder = encoded.totals, encoded.data_folder
+    totals, data_folder = encoded.totals, encoded.folder.rpartition("/")[2]
     warn_unused_splits(settings, totals.declared_splits)
     manifest = totals.build_manifest(pipeline.settings, request, data_folder, vocabulary.hash)
     _check_rejected(manifest, settings, store_uri, max_rejected_fraction, totals.examples)
     manifest.save(store_uri)
-    _remove_intermediate(first_folder, join(store_uri, data_folder))
+    _remove_intermediate(first_folder, encoded.folder)
     return EncodeReport(manifest, False, encoded.num_copied, listing.not_read)
 
 
@@ -178,15 +178,14 @@ class _DataFolders:
     vocabulary: Vocabulary
 
     def create(self, *, attempt: str = "") -> str:
-        """Write the tokenizer to a data folder, and return the name of the folder.
+        """Write the tokenizer to a data folder, and return the URI of the folder.
 
         The name depends on all attributes, so only shards of an equal attempt are reused.
         """
         parts = [self.request, self.vocabulary.hash, *filter(None, [attempt])]
-        data_folder = f"data-{json_digest(parts)[:16]}"
-        uri = join(self.store_uri, data_folder, TOKENIZER_FILE)
-        write_bytes(uri, self.vocabulary.tokenizer_json.encode())
-        return data_folder
+        folder = join(self.store_uri, f"data-{json_digest(parts)[:16]}")
+        write_bytes(join(folder, TOKENIZER_FILE), self.vocabulary.tokenizer_json.encode())
+        return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,18 +194,18 @@ class _Encoded:
 
     Attributes:
         totals: Sums over the shards.
-        data_folder: Name of the folder.
+        folder: URI of the folder.
         num_copied: Number of shards of files that were copied, not read.
     """
 
     totals: Totals
-    data_folder: str
+    folder: str
     num_copied: int
 
 
 def _run(
     pipeline: EncodePipeline,
-    source_shards: list[shards.Shard],
+    source_shards: list[shards.FileShard],
     inputs: ShardInputs,
     folders: _DataFolders,
     old_folder: str,
@@ -227,33 +226,61 @@ def _run(
     reusable = None
     if old_folder and (must_join or may_join):
         reusable = ReusablePieces.find(old_folder, inputs, source_shards)
-    data_folder = folders.create()
-    if not must_join and reusable is None:
-        try:
-            num_copied = _copy_shards(pipeline, old_folder, inputs, source_shards)
-            totals = pipeline.run(source_shards, may_join=may_join)
-        except RepeatedIdsError:
-            if not may_join:
-                raise
-        else:
-            inputs.save(join(folders.store_uri, data_folder))
-            return _Encoded(totals, data_folder, num_copied)
-    if not must_join:  # tasks of the first attempt may still write to their folder
-        data_folder = folders.create(attempt="joined")
-    folder = join(folders.store_uri, data_folder)
-    totals = pipeline.in_folder(folder).run_joined(source_shards, reusable)
+    if must_join:
+        return _encode_joined(pipeline, source_shards, inputs, reusable)
+    if reusable is None:
+        encoded = _encode_files(pipeline, source_shards, inputs, old_folder, may_join=may_join)
+        if encoded is not None:
+            return encoded
+    # tasks of the first attempt may still write to their folder
+    joined_pipeline = pipeline.in_folder(folders.create(attempt="joined"))
+    return _encode_joined(joined_pipeline, source_shards, inputs, reusable)
+
+
+def _encode_files(
+    pipeline: EncodePipeline,
+    source_shards: list[shards.FileShard],
+    inputs: ShardInputs,
+    old_folder: str,
+    *,
+    may_join: bool,
+) -> _Encoded | None:
+    """Encode sequences that lie in one file each; None if ids repeat, so that files are joined.
+
+    Raises:
+        RepeatedIdsError: Ids repeat, and files are not joined.
+    """
+    num_copied = _copy_shards(pipeline, old_folder, inputs, source_shards)
+    try:
+        totals = pipeline.run(source_shards, may_join=may_join)
+    except RepeatedIdsError:
+        if may_join:
+            return None
+        raise
+    inputs.save(pipeline.folder)
+    return _Encoded(totals, pipeline.folder, num_copied)
+
+
+def _encode_joined(
+    pipeline: EncodePipeline,
+    source_shards: list[shards.FileShard],
+    inputs: ShardInputs,
+    reusable: ReusablePieces | None,
+) -> _Encoded:
+    """Encode sequences that may lie in several files."""
+    totals = pipeline.run_joined(source_shards, reusable)
     num_partitions = num_partitions_of(source_shards, reusable)
-    replace(inputs, num_partitions=num_partitions).save(folder)
+    replace(inputs, num_partitions=num_partitions).save(pipeline.folder)
     num_copied = len(reusable.shards) if reusable else 0
     _log_copied(num_copied, source_shards)
-    return _Encoded(totals, data_folder, num_copied)
+    return _Encoded(totals, pipeline.folder, num_copied)
 
 
 def _copy_shards(
     pipeline: EncodePipeline,
     old_folder: str,
     inputs: ShardInputs,
-    source_shards: list[shards.Shard],
+    source_shards: list[shards.FileShard],
 ) -> int:
     """Copy the shards of whole files that are the same in the new store; return their number."""
     if not old_folder:
@@ -264,7 +291,7 @@ def _copy_shards(
     return num_copied
 
 
-def _log_copied(num_copied: int, source_shards: list[shards.Shard]) -> None:
+def _log_copied(num_copied: int, source_shards: list[shards.FileShard]) -> None:
     if num_copied:
         logger.info(
             "%d of %d shards are those of the present store, and were copied",

@@ -24,7 +24,7 @@ from mmtpp.data.encode.repeated_ids import IdSamples
 from mmtpp.data.encode.reused_pieces import CopyPieces, ReusablePieces, num_partitions_of
 from mmtpp.data.encode.reused_shards import CopyShard
 from mmtpp.data.encode.shard_output import ShardReading
-from mmtpp.data.encode.shards import Partition, Shard, build_partition
+from mmtpp.data.encode.shards import FileShard, Partition, build_partition
 from mmtpp.data.encode.totals import Totals, ids_with_hashes
 from mmtpp.data.encode.type_names import CountTypes, choose_type_names
 from mmtpp.data.store.layout import (
@@ -74,6 +74,7 @@ class EncodePipeline:
 
     Attributes:
         settings: Source and content of the store.
+        folder: URI of the data folder.
     """
 
     def __init__(
@@ -83,14 +84,14 @@ class EncodePipeline:
         max_processes: int,
         machine_labels: Mapping[str, str],
     ) -> None:
-        self.settings, self._folder = settings, folder
+        self.settings, self.folder = settings, folder
         self._max_processes, self._machine_labels = max_processes, machine_labels
 
     def in_folder(self, folder: str) -> "EncodePipeline":
         """The same steps, writing to another data folder."""
         return EncodePipeline(self.settings, folder, self._max_processes, self._machine_labels)
 
-    def with_type_names(self, shards: list[Shard], known: Sequence[str]) -> "EncodePipeline":
+    def with_type_names(self, shards: list[FileShard], known: Sequence[str]) -> "EncodePipeline":
         """The same steps with the names of the types, where ``source.types = "auto"`` finds them.
 
         Args:
@@ -100,16 +101,16 @@ class EncodePipeline:
         if not self.settings.finds_types:
             return self
         settings = replace(self.settings, type_names=self._find_types(shards, known))
-        return EncodePipeline(settings, self._folder, self._max_processes, self._machine_labels)
+        return EncodePipeline(settings, self.folder, self._max_processes, self._machine_labels)
 
-    def _find_types(self, shards: list[Shard], known: Sequence[str]) -> tuple[str, ...]:
+    def _find_types(self, shards: list[FileShard], known: Sequence[str]) -> tuple[str, ...]:
         """Type names for ``source.types = "auto"``, counted once and stored in the data folder.
 
         Args:
             shards: All shards of the source.
             known: Type names of the existing store; they keep their codes.
         """
-        uri = join(self._folder, TYPES)
+        uri = join(self.folder, TYPES)
         if exists(uri):
             return tuple(json.loads(read_bytes(uri)))
         progress = ProgressBar("find types", total=len(shards), unit="shards")
@@ -142,13 +143,13 @@ class EncodePipeline:
         todo = [item for item in items if shard_file(item["shard"], ".json") not in done]
         progress = ProgressBar("copy", total=len(todo), unit="shards")
         num_copied = 0
-        for row in self.run_step(CopyShard, todo, (old_folder, self._folder)):
+        for row in self.run_step(CopyShard, todo, (old_folder, self.folder)):
             num_copied += row["copied"]
             progress.advance(1)
         progress.close()
         return num_copied
 
-    def run(self, shards: list[Shard], *, may_join: bool) -> Totals:
+    def run(self, shards: list[FileShard], *, may_join: bool) -> Totals:
         """Run the unfinished tasks of all steps, and sum the counts of all shards.
 
         Args:
@@ -159,7 +160,7 @@ class EncodePipeline:
         Raises:
             RepeatedIdsError: Sequence ids repeat.
         """
-        marker = join(self._folder, REPEATED_IDS_FILE)
+        marker = join(self.folder, REPEATED_IDS_FILE)
         if may_join and exists(marker):
             raise RepeatedIdsError("sequence ids repeat", where=self.settings.source_uri)
         totals = Totals(self.settings.seconds_per_unit)
@@ -173,7 +174,7 @@ class EncodePipeline:
             raise
         return totals
 
-    def run_joined(self, shards: list[Shard], reusable: ReusablePieces | None = None) -> Totals:
+    def run_joined(self, shards: list[FileShard], reusable: ReusablePieces | None = None) -> Totals:
         """As ``run``, and join the events of a sequence that lie in several files.
 
         The sequences of all shards are divided into partitions. Each partition then is a shard of
@@ -205,13 +206,13 @@ class EncodePipeline:
         done = self._file_names(PIECES, DONE)
         todo = [task for task in reusable.copy_tasks if shard_file(task["shard"], DONE) not in done]
         progress = ProgressBar("copy", total=len(todo), unit="shards")
-        for _ in self.run_step(CopyPieces, todo, (reusable.old_folder, self._folder)):
+        for _ in self.run_step(CopyPieces, todo, (reusable.old_folder, self.folder)):
             progress.advance(1)
         progress.close()
 
     def _run_steps(
         self,
-        shards: Sequence[Shard | Partition],
+        shards: Sequence[FileShard | Partition],
         first_step: type,
         totals: Totals,
         ids: IdSamples | None = None,
@@ -236,7 +237,7 @@ class EncodePipeline:
         self._finish_shards(num_images, totals)
 
     def _partition(
-        self, shards: list[Shard], num_partitions: int, totals: Totals
+        self, shards: list[FileShard], num_partitions: int, totals: Totals
     ) -> list[Partition]:
         """Partition the shards that are not partitioned yet, and collect the partitions of all."""
         done = self._file_names(PIECES, DONE)
@@ -245,7 +246,7 @@ class EncodePipeline:
         sizes = {shard.index: shard.num_bytes for shard in todo}
         progress = ProgressBar("partition", total=sum(sizes.values()), unit="MB", scale=10**6)
         num_events = 0
-        arguments = (self.settings, self._folder, num_partitions)
+        arguments = (self.settings, self.folder, num_partitions)
         for row in self.run_step(PartitionShard, [shard.task for shard in todo], arguments):
             num_events += row["events"]
             progress.advance(sizes[row["shard"]], f"{num_events:,} events")
@@ -325,7 +326,7 @@ class EncodePipeline:
 
     def _read_shards(
         self,
-        shards: Sequence[Shard | Partition],
+        shards: Sequence[FileShard | Partition],
         first_step: type,
         totals: Totals,
         ids: IdSamples | None,
@@ -349,7 +350,7 @@ class EncodePipeline:
         progress = ProgressBar(title, total=sum(sizes.values()), unit="MB", scale=10**6)
         items = [shard.task for shard in unread]
         num_events = 0
-        for row in self.run_step(first_step, items, (self.settings, self._folder)):
+        for row in self.run_step(first_step, items, (self.settings, self.folder)):
             if ids is not None and ids.add(json.loads(row["id_sample"])):
                 progress.close()
                 raise RepeatedIdsError("sequence ids repeat", where=self.settings.source_uri)
@@ -372,7 +373,7 @@ class EncodePipeline:
             if block_file(shard_file(shard), block) not in done
         ]
         progress = ProgressBar("decode", total=sum(item["images"] for item in items), unit="images")
-        for row in self.run_step(DecodeImages, items, (self.settings, self._folder)):
+        for row in self.run_step(DecodeImages, items, (self.settings, self.folder)):
             progress.advance(row["images"])
         progress.close()
 
@@ -380,7 +381,7 @@ class EncodePipeline:
         """Run ``FinishShard`` over these shards, those with most images first."""
         items = [{"shard": shard} for shard in sorted(num_images, key=lambda i: -num_images[i])]
         progress = ProgressBar("finish", total=len(items), unit="shards")
-        for row in self.run_step(FinishShard, items, (self._folder,)):
+        for row in self.run_step(FinishShard, items, (self.folder,)):
             totals.add(json.loads(row["counts"]))
             progress.advance(1)
         progress.close()
@@ -394,14 +395,14 @@ class EncodePipeline:
 
     def _file_names(self, folder: str, suffix: str) -> set[str]:
         """Names of the files in a folder; empty if the folder does not exist."""
-        uri = join(self._folder, folder)
+        uri = join(self.folder, folder)
         files = list_files(uri, suffix) if exists(uri) else []
         return {info.base_name for info in files}
 
     def _read_all(self, names: list[str]) -> Iterator[bytes]:
         """Contents of files in the data folder, read in parallel."""
         with ThreadPoolExecutor(READS_IN_FLIGHT) as pool:
-            uris = [join(self._folder, name) for name in names]
+            uris = [join(self.folder, name) for name in names]
             yield from prefetch(pool, read_bytes, uris, depth=READS_IN_FLIGHT)
 
 

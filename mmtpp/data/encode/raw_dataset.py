@@ -29,7 +29,7 @@ from mmtpp.data.encode.type_names import (
     count_types_in_file,
     names_unless_numbers,
 )
-from mmtpp.data.from_config import source_reader, type_names_of
+from mmtpp.data.from_config import build_source_reader, build_type_names
 from mmtpp.data.sources.checking import read_file, warn_of_dates
 from mmtpp.data.sources.event_files import MalformedFileError, whole_suffix
 from mmtpp.data.sources.folder_keys import list_folder_keys
@@ -118,8 +118,8 @@ def load_raw_dataset(
         ConfigError: The settings of the source contradict each other.
         StorageError: The source cannot be reached.
     """
-    reader = source_reader(source)
-    fixed_names, _ = type_names_of(source, reader)
+    reader = build_source_reader(source)
+    fixed_names, _ = build_type_names(source, reader)
     folder, file = split_file(source.uri)
     files_of_source = list_files_of_source(folder, file)
     listing = SourceListing.from_source(reader, folder, files_of_source)

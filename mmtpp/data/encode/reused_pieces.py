@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from mmtpp.core.errors import MmtppError, error_to_json
 from mmtpp.data.encode.pieces import PartitionedShard, PartitionRange, partitioned_uri, pieces_uri
 from mmtpp.data.encode.reused_shards import ShardInputs, copy_items, unchanged_shards
-from mmtpp.data.encode.shards import Partition, Shard, build_partition, build_shards
+from mmtpp.data.encode.shards import FileShard, Partition, build_partition, build_shards
 from mmtpp.data.store.layout import PIECES
 from mmtpp.storage.paths import (
     READS_IN_FLIGHT,
@@ -47,7 +47,7 @@ class ReusablePieces:
 
     @classmethod
     def find(
-        cls, old_folder: str, now: ShardInputs, shards: Sequence[Shard]
+        cls, old_folder: str, now: ShardInputs, shards: Sequence[FileShard]
     ) -> "ReusablePieces | None":
         """The reusable pieces; None if the present store has none, or too few partitions.
 
@@ -124,7 +124,7 @@ def _num_shards(inputs: ShardInputs) -> int:
     return len(build_shards(inputs.files.event_files()))
 
 
-def num_partitions_of(shards: Sequence[Shard], reusable: ReusablePieces | None) -> int:
+def num_partitions_of(shards: Sequence[FileShard], reusable: ReusablePieces | None) -> int:
     """Number of partitions of a source: one for a shard of files, or that of the present store.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 from mmtpp.core.errors import MmtppError, error_to_json
 from mmtpp.data.encode.encode_settings import EncodeSettings
-from mmtpp.data.encode.shards import Shard, build_shards
+from mmtpp.data.encode.shards import FileShard, build_shards
 from mmtpp.data.encode.source_files import SourceFiles
 from mmtpp.data.encode.totals import json_digest
 from mmtpp.data.sources.type_codes import TypeCodes
@@ -98,7 +98,7 @@ class ShardInputs:
 
 
 def find_reusable(
-    old_folder: str, now: ShardInputs, shards: Sequence[Shard]
+    old_folder: str, now: ShardInputs, shards: Sequence[FileShard]
 ) -> list[dict[str, object]]:
     """The shards of whole files that may be copied, as inputs of ``CopyShard``.
 
@@ -114,7 +114,7 @@ def find_reusable(
 
 
 def unchanged_shards(
-    before: ShardInputs, now: ShardInputs, shards: Sequence[Shard]
+    before: ShardInputs, now: ShardInputs, shards: Sequence[FileShard]
 ) -> dict[int, int]:
     """Number in the present store of each shard of files that reading again would not change.
 

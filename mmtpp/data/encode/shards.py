@@ -11,7 +11,7 @@ BYTES_PER_SHARD = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class FileShard:
     """Event files that one task reads.
 
     Attributes:
@@ -50,22 +50,22 @@ class Partition:
         return {"shard": self.index, "ranges": json.dumps([astuple(part) for part in self.ranges])}
 
 
-def build_shards(files: Sequence[tuple[str, int]]) -> list[Shard]:
+def build_shards(files: Sequence[tuple[str, int]]) -> list[FileShard]:
     """Group files in their order into shards of bounded number and size.
 
     Args:
         files: Paths and sizes in bytes, at least one.
     """
-    shards: list[Shard] = []
+    shards: list[FileShard] = []
     paths: list[str] = []
     size = 0
     for path, num_bytes in files:
         if paths and (len(paths) >= FILES_PER_SHARD or size + num_bytes > BYTES_PER_SHARD):
-            shards.append(Shard(len(shards), paths, size))
+            shards.append(FileShard(len(shards), paths, size))
             paths, size = [], 0
         paths.append(path)
         size += num_bytes
-    return [*shards, Shard(len(shards), paths, size)]
+    return [*shards, FileShard(len(shards), paths, size)]
 
 
 def build_partition(index: int, ranges: Sequence[PartitionRange]) -> Partition:

@@ -46,9 +46,9 @@ class TargetScorer(ModelActor):
         type_ids = loaded.vocabulary.type_ids(settings.type_codes)
         self._forecaster = RowForecaster(loaded.model, loaded.token_ids, type_ids, settings.grid)
         self._expert: ExpertScorer | None = None
-        if settings.model.expert_uri:
+        if settings.location.expert_uri:
             self._expert = ExpertScorer(
-                load_gated_expert(settings.model.expert_uri),
+                load_gated_expert(settings.location.expert_uri),
                 settings.sample_settings.store,
                 settings.type_codes,
                 settings.grid,

@@ -71,8 +71,8 @@ class FutureActor(ModelActor):
             joint=settings.joint,
         )
         self._gated: GatedExpert | None = None
-        if settings.model.expert_uri:
-            self._gated = load_gated_expert(settings.model.expert_uri)
+        if settings.location.expert_uri:
+            self._gated = load_gated_expert(settings.location.expert_uri)
             self._past = StoredPast(
                 self._gated.expert, self._gated.type_codes, settings.sample_settings.store
             )

@@ -85,7 +85,10 @@ class EvaluatedExpert(EvaluatedModel):
         codes = self.trained_tasks.type_codes
         return read_sequences(
             SequenceSettings(
-                self.context.held_out_samples, codes, self._expert.texts, self._expert.reads_images
+                self.context.held_out_sample_settings,
+                codes,
+                self._expert.texts,
+                self._expert.reads_images,
             )
         )
 

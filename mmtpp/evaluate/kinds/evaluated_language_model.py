@@ -42,7 +42,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
         context, windows = self.context, self._planned_windows
         settings = TargetScorerSettings(
             sample_settings=windows.sample_settings,
-            model=context.location,
+            location=context.location,
             type_codes=self._type_codes,
             grid=self._grid,
             tick=context.manifest.tick,
@@ -66,10 +66,10 @@ class EvaluatedLanguageModel(EvaluatedModel):
         supervision = FutureOrigins(
             ("time",), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
         )
-        sample_settings = replace(context.held_out_samples, supervision=supervision)
+        sample_settings = replace(context.held_out_sample_settings, supervision=supervision)
         settings = FutureActorSettings(
             sample_settings=sample_settings,
-            model=context.location,
+            location=context.location,
             type_codes=self._type_codes,
             grid=self._grid,
             joint="joint" in self.trained_tasks.tasks,
@@ -84,7 +84,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
     def examples(self, targets: pa.Table) -> list[Example]:
         """Windows of the report, with the model's attention."""
         actor = ModelActorSettings(
-            sample_settings=self._planned_windows.sample_settings, model=self.context.location
+            sample_settings=self._planned_windows.sample_settings, location=self.context.location
         )
         return read_examples(actor, self._planned_windows.plan, targets, self.context.actors)
 
@@ -94,7 +94,10 @@ class EvaluatedLanguageModel(EvaluatedModel):
 
     def facts(self) -> dict[str, str]:
         """What the report says about the model."""
-        model, compression = self.context.location, self.context.held_out_samples.compression
+        model, compression = (
+            self.context.location,
+            self.context.held_out_sample_settings.compression,
+        )
         return {
             "model": model.model_uri,
             **({"adapter": model.adapter_uri} if model.adapter_uri else {}),
@@ -108,7 +111,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
 
     @property
     def _grid(self) -> IntervalGrid:
-        num_bytes = self.context.held_out_samples.template.time_bytes
+        num_bytes = self.context.held_out_sample_settings.template.time_bytes
         return self.trained_tasks.interval_range.grid(num_bytes=num_bytes)
 
     @cached_property
@@ -118,7 +121,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
         """
         tasks = tuple(name for name in EVENT_TASKS if name in self.trained_tasks.tasks)
         sample_settings = replace(
-            self.context.held_out_samples,
+            self.context.held_out_sample_settings,
             supervision=EveryEvent(tasks, self._grid.first_bytes),
             packed=True,  # short sequences share a forward pass
         )

@@ -14,7 +14,7 @@ from mmtpp.model.folders.record import TrainedTasks
 class EvaluatedModel(ABC):
     """A model that forecasts the held-out events of a store.
 
-    A kind of model is one subclass, and one line in ``model_kinds.KINDS``.
+    A kind of model is one subclass, and one line in ``model_kinds.EVALUATED_KINDS``.
 
     Args:
         context: The evaluation.

@@ -27,10 +27,10 @@ class EvaluatedSoftModel(EvaluatedModel):
     def _target_tables(self) -> Iterable[pa.Table]:
         context = self.context
         # short sequences share a forward pass
-        sample_settings = replace(self._samples, supervision=AllTokens(), packed=True)
+        sample_settings = replace(self._sample_settings, supervision=AllTokens(), packed=True)
         settings = SoftTargetScorerSettings(
             sample_settings=sample_settings,
-            model=context.location,
+            location=context.location,
             grid=density_grid(self.trained_tasks.interval_range),
         )
         plan = make_plan(sample_settings, context.vocabulary.token_ids())
@@ -44,10 +44,10 @@ class EvaluatedSoftModel(EvaluatedModel):
         origins = FutureOrigins(
             (), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon
         )
-        sample_settings = replace(self._samples, supervision=origins)
+        sample_settings = replace(self._sample_settings, supervision=origins)
         settings = SoftFutureActorSettings(
             sample_settings=sample_settings,
-            model=context.location,
+            location=context.location,
             futures=FutureSettings(
                 evaluation.num_futures, evaluation.horizon, evaluation.max_future_events
             ),
@@ -68,6 +68,6 @@ class EvaluatedSoftModel(EvaluatedModel):
         }
 
     @property
-    def _samples(self) -> SampleSettings:
+    def _sample_settings(self) -> SampleSettings:
         """Settings of the held-out samples, with the model's memory."""
-        return with_memory(self.context.held_out_samples, self.context.location.scored_uri)
+        return with_memory(self.context.held_out_sample_settings, self.context.location.scored_uri)

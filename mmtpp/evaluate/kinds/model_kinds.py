@@ -9,7 +9,7 @@ from mmtpp.evaluate.kinds.evaluated_soft_model import EvaluatedSoftModel
 from mmtpp.model.folders.description import describe_model
 from mmtpp.model.folders.record import TrainedTasks
 
-KINDS: dict[ModelKind, type[EvaluatedModel]] = {
+EVALUATED_KINDS: dict[ModelKind, type[EvaluatedModel]] = {
     ModelKind.EXPERT: EvaluatedExpert,
     ModelKind.SOFT: EvaluatedSoftModel,
     ModelKind.LANGUAGE_MODEL: EvaluatedLanguageModel,
@@ -21,4 +21,4 @@ def build_evaluated_model(
 ) -> EvaluatedModel:
     """Build the model of an evaluation, of the kind that its folder holds."""
     description = describe_model(context.location.model_uri, context.location.adapter_uri)
-    return KINDS[description.kind](context, trained_tasks)
+    return EVALUATED_KINDS[description.kind](context, trained_tasks)

@@ -138,7 +138,7 @@ FORECAST_METRICS = {
     TYPE_ACCURACY: Metric(
         "share",
         "highest",
-        "right",
+        "type_is_right",
         shown=Shown(
             "Accuracy of types",
             "accuracy of types",
@@ -156,7 +156,7 @@ FORECAST_METRICS = {
             f"{_NLL} This one counts the type alone, before the time is known.",
         ),
     ),
-    "joint/type_accuracy": Metric("share", "highest", "joint_right"),
+    "joint/type_accuracy": Metric("share", "highest", "joint_type_is_right"),
     "joint/type_nll_nats_per_event": Metric("nats", "lowest", "joint_type_nll"),
     "text/nll_nats_per_event": Metric("nats", "lowest", "text_nll"),
     "text/nll_nats_per_token": Metric(

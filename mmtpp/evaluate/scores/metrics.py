@@ -113,7 +113,9 @@ def target_values(targets: pa.Table) -> dict[str, FloatArray]:
     true = column("type")
     for prefix in ("", "joint_"):
         if has(f"{prefix}predicted_type"):
-            values[f"{prefix}right"] = (column(f"{prefix}predicted_type") == true).astype(float)
+            values[f"{prefix}type_is_right"] = (column(f"{prefix}predicted_type") == true).astype(
+                float
+            )
         if has(f"{prefix}type_nll"):
             values[f"{prefix}type_nll"] = column(f"{prefix}type_nll")
     if "time_nll" in values and "joint_type_nll" in values:
@@ -177,21 +179,23 @@ def _ratio(metric: Metric, sums: Sums, seconds_per_unit: float) -> FloatArray:
     return (np.sqrt(mean) if metric.is_root else mean) * factor
 
 
-def _macro_f1(hits: FloatArray, marks: FloatArray) -> FloatArray:
+def _macro_f1(hits: FloatArray, true_plus_predicted: FloatArray) -> FloatArray:
     """Mean F1 score over the types that are true or predicted at least once.
 
     Args:
         hits: (..., K) number of right predictions of each type.
-        marks: (..., K) number of events of each type plus the number of its predictions.
+        true_plus_predicted: (..., K) number of events of each type, plus the number of its
+            predictions.
     """
-    f1 = np.divide(2 * hits, marks, out=np.zeros_like(hits), where=marks > 0)
-    return f1.sum(axis=-1) / np.maximum((marks > 0).sum(axis=-1), 1)
+    occurs = true_plus_predicted > 0
+    f1 = np.divide(2 * hits, true_plus_predicted, out=np.zeros_like(hits), where=occurs)
+    return f1.sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
 
 
 def _type_sums(
     targets: pa.Table, sequence: NDArray[np.int64], num_sequences: int
 ) -> tuple[FloatArray, FloatArray]:
-    """(S, K) hits and marks of ``_macro_f1``, by sequence."""
+    """(S, K) arguments of ``_macro_f1`` by sequence: hits, and true plus predicted."""
     columns = [targets[name].to_numpy() for name in ("type", "predicted_type")]
     codes, index = np.unique(np.concatenate(columns), return_inverse=True)
     true, predicted = np.split(index, 2)
@@ -255,12 +259,12 @@ def mean_estimates(
     estimates: dict[str, Estimate] = {}
     for name, ratio in values.items():
         sums = np.stack([np.bincount(owner, part, draws.num_sequences) for part in ratio], axis=1)
-        above, below = sums.sum(axis=0)
-        if below > 0:
+        numerator, denominator = sums.sum(axis=0)
+        if denominator > 0:
             drawn = draws.sums(sums.astype(np.float64))
             drawn = drawn[drawn[:, 1] > 0]
             interval = percentile_interval(drawn[:, 0] / drawn[:, 1])
-            estimates[name] = Estimate(float(above / below), *interval)
+            estimates[name] = Estimate(float(numerator / denominator), *interval)
     return estimates
 
 
@@ -377,10 +381,12 @@ def _with_resamples(
         for name, metric in FORECAST_METRICS.items()
         if metric.numerator in values
     }
-    if "right" in values:
-        hits, marks = _type_sums(targets, sequence, size)
-        f1 = _macro_f1(draws.sums(hits), draws.sums(marks))[has_targets]
-        metrics[metric_names.TYPE_MACRO_F1] = (_macro_f1(hits.sum(axis=0), marks.sum(axis=0)), f1)
+    if "type_is_right" in values:
+        type_sums = _type_sums(targets, sequence, size)
+        metrics[metric_names.TYPE_MACRO_F1] = (
+            _macro_f1(*(by_sequence.sum(axis=0) for by_sequence in type_sums)),
+            _macro_f1(*map(draws.sums, type_sums))[has_targets],
+        )
     # a metric without any target that counts is undefined
     return {
         name: metrics[name]

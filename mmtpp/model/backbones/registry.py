@@ -15,7 +15,7 @@ from mmtpp.model.backbones.qwen2 import QWEN2
 from mmtpp.model.backbones.qwen2_5_vl import QWEN2_5_VL
 from mmtpp.model.backbones.qwen3 import QWEN3
 from mmtpp.model.backbones.qwen3_vl import QWEN3_VL
-from mmtpp.model.folders.folder import read_file
+from mmtpp.model.folders.folder import read_model_file
 from mmtpp.model.tokens.vocabulary import VOCABULARY_FILE
 
 CONFIG_FILE = "config.json"
@@ -76,7 +76,7 @@ def check_backbone(model: ModelSection, template: TemplateSection) -> None:
         ModelError: The family is unknown, differs from the adapter's, or sees no images although
             the template shows some.
     """
-    content = read_file(model.path, CONFIG_FILE) if model.path else None
+    content = read_model_file(model.path, CONFIG_FILE) if model.path else None
     if content is None:  # a new tiny, an expert, or no model, which other checks report
         return
     family = _family_in(content, where=model.path)
@@ -110,7 +110,7 @@ def check_same_family(base: str, adapter: str, *, where: str) -> None:
 
 def recorded_family(adapter_uri: str) -> str:
     """``model_type`` of the base that an adapter was trained on."""
-    content = read_file(adapter_uri, VOCABULARY_FILE)
+    content = read_model_file(adapter_uri, VOCABULARY_FILE)
     return json.loads(content or "{}").get("model_type", OLDEST.model_type)
 
 

@@ -3,7 +3,7 @@
 import json
 
 from mmtpp.core.errors import ModelError
-from mmtpp.model.folders.folder import read_file
+from mmtpp.model.folders.folder import read_model_file
 
 CONFIG_FILE = "adapter_config.json"
 
@@ -17,7 +17,7 @@ def base_of_adapter(uri: str) -> str | None:
     Returns:
         Location of the base; None if the folder holds no adapter.
     """
-    content = read_file(uri, CONFIG_FILE)
+    content = read_model_file(uri, CONFIG_FILE)
     return None if content is None else str(json.loads(content)["base_model_name_or_path"] or "")
 
 
@@ -32,7 +32,7 @@ def check_adapter(uri: str, *, rank: int, alpha: int) -> None:
     Raises:
         ModelError: The folder holds no adapter, or one with another rank or alpha.
     """
-    content = read_file(uri, CONFIG_FILE)
+    content = read_model_file(uri, CONFIG_FILE)
     if content is None:
         raise ModelError("this is not an adapter folder", where=uri)
     saved = json.loads(content)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mmtpp.core.model_kind import ModelKind
 from mmtpp.core.representation.style_layout import SOFT
-from mmtpp.model.folders.folder import read_file
+from mmtpp.model.folders.folder import read_model_file
 from mmtpp.model.folders.record import TrainedTasks, load_recorded_settings, load_trained_tasks
 
 EXPERT_FILE = "expert.json"
@@ -24,6 +24,11 @@ class ModelDescription:
     uri: str
     kind: ModelKind
     trained_tasks: TrainedTasks | None
+
+    @property
+    def reads_template(self) -> bool:
+        """Whether the model reads events as the template writes them; an expert does not."""
+        return self.kind != ModelKind.EXPERT
 
     def trained_on(self, *names: str) -> bool:
         """Whether the model was trained on all these tasks."""
@@ -47,7 +52,7 @@ def describe_model(model_uri: str, adapter_uri: str = "") -> ModelDescription:
 
 
 def _read_kind(model_uri: str, uri: str) -> ModelKind:
-    if model_uri and read_file(model_uri, EXPERT_FILE) is not None:
+    if model_uri and read_model_file(model_uri, EXPERT_FILE) is not None:
         return ModelKind.EXPERT
     if load_recorded_settings(uri).get("template.style") == SOFT:
         return ModelKind.SOFT

@@ -34,7 +34,7 @@ def local_folder(uri: str) -> Iterator[Path | None]:
         yield folder
 
 
-def read_file(uri: str, name: str) -> bytes | None:
+def read_model_file(uri: str, name: str) -> bytes | None:
     """Read a small file of a local or remote model folder; None if the file does not exist."""
     if is_hub(uri):
         uri = str(download_model(uri, files=[name]))

@@ -15,7 +15,7 @@ from mmtpp.config.schema import SampleSections
 from mmtpp.core.errors import ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.compression import RECENT_FULL
-from mmtpp.model.folders.folder import read_file
+from mmtpp.model.folders.folder import read_model_file
 
 logger = logging.getLogger(__name__)
 
@@ -205,4 +205,4 @@ def check_template(sections: SampleSections, uri: str, *, to_train: bool) -> Non
 
 
 def _read_record(uri: str) -> dict[str, Any]:
-    return json.loads(read_file(uri, TEMPLATE_FILE) or "{}")
+    return json.loads(read_model_file(uri, TEMPLATE_FILE) or "{}")

@@ -10,7 +10,7 @@ from ray.train import Checkpoint
 
 from mmtpp.compat.ray_hooks import train_storage
 from mmtpp.core.errors import StorageError
-from mmtpp.storage.client_errors import client_errors, first_line
+from mmtpp.storage.client_errors import client_errors, first_line_without_queries
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +61,16 @@ def retrying_upload(patience_s: float) -> Callable[[Checkpoint, str], Checkpoint
             except (OSError, *client_errors()) as error:
                 if time.monotonic() + pause_s > deadline:
                     raise StorageError(
-                        f"the checkpoint cannot be uploaded: {first_line(error)}",
+                        f"the checkpoint cannot be uploaded: {first_line_without_queries(error)}",
                         where=f"{storage.experiment_fs_path}/{name}",
                         cause="the storage was unreachable for too long",
                         setting=f"training.upload_timeout_s = {patience_s:g}",
                     ) from error
                 logger.warning(
-                    "upload of %s failed, retrying in %g s: %s", name, pause_s, first_line(error)
+                    "upload of %s failed, retrying in %g s: %s",
+                    name,
+                    pause_s,
+                    first_line_without_queries(error),
                 )
                 time.sleep(pause_s)
                 pause_s = min(60.0, 2 * pause_s)

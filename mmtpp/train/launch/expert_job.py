@@ -1,13 +1,13 @@
 """The training of a temporal expert: configuration in, its folder out. Runs on the driver."""
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.past.event_words import MAX_WORD_ROWS, TextSettings
 from mmtpp.core.representation.tasks import DENSITY_TASKS
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.expert.fit import ExpertFitSettings
@@ -26,8 +26,7 @@ from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.launch.continued_expert import continue_inputs
 from mmtpp.train.launch.planned_training import PlannedTraining, TrainingJob
 from mmtpp.train.launch.recorded_training import train_and_record
-from mmtpp.train.launch.run_folder import claim_run, identify_run
-from mmtpp.train.launch.run_result import RESULT_FILE, load_result
+from mmtpp.train.launch.run_folder import claim_run, find_finished
 from mmtpp.train.launch.training_checks import check_time_zone
 
 logger = logging.getLogger(__name__)
@@ -54,30 +53,27 @@ def run_expert_job(job: TrainingJob) -> dict[str, object]:
     check_bucket(config.run.storage_uri)
     store = load_store(config.store.uri)
     fingerprint = store.manifest.fingerprint
-    run = identify_run(config, job.name, store_fingerprint=fingerprint)
-    result = load_result(run.run_uri)
-    if result is not None:
-        claim_run(config, job.name, store_fingerprint=fingerprint)  # refuses other settings
-        logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
-        return result
-    job = job.after("checks")
+    finished = find_finished(config, job.name, store_fingerprint=fingerprint)
+    if finished is not None:
+        return finished.log_and_return()
+    job = job.with_start_up_part("checks")
     import_early()  # while Ray connects and the sequences are read
     patience_s = config.run.wait_for_machines_s
     start_ray_for_data(config.store.machine_labels, patience_s=patience_s)
     workers = worker_demand(config.training, _ON_CPU, config.training.num_workers)
     wait_for_machines(workers, patience_s=patience_s)
-    job = job.after("machines")
+    job = job.with_start_up_part("machines")
     # claimed after the wait: until then, settings may change under the same name of a run
     run = claim_run(config, job.name, store_fingerprint=fingerprint)
     inputs = build_inputs(config, store, run, reports_validation=bool(job.callbacks))
-    if job.name == "update":
+    if job.is_update:
         inputs = continue_inputs(inputs, config.update)
     return train_and_record(
         PlannedTraining(
             job=job,
             manifest=store.manifest,
             hardware=_ON_CPU,
-            inputs=replace(inputs, start_up=job.start_up.after("plan")),
+            inputs=replace(inputs, start_up=job.start_up.with_part("plan")),
             output_kind="model",
             description=_describe(job.name, inputs, store_uri=config.store.uri),
         )
@@ -87,7 +83,7 @@ def run_expert_job(job: TrainingJob) -> dict[str, object]:
 def _check_start(start_uri: str) -> None:
     if start_uri:
         raise ConfigError(
-            "an expert is always trained from the start",
+            "a new expert starts from no checkpoint of another run",
             where=start_uri,
             cause="a population continues the trainings of other trials",
             setting="sweep.scheduler.kind = pbt",
@@ -112,7 +108,9 @@ def build_inputs(
     expert, manifest, vocabulary = config.expert, store.manifest, store.vocabulary
     check_time_zone(expert, manifest, where=store.uri)
     by_split = {
-        split: sample_settings(config.sample_sections, manifest, split=split, reads_template=False)
+        split: build_sample_settings(
+            config.sample_sections, manifest, split=split, reads_template=False
+        )
         for split in ("train", "validation")
     }
     texts, reads_images = _text_settings(expert, vocabulary), expert.images == "last"
@@ -132,7 +130,7 @@ def build_inputs(
     return ExpertInputs(
         run=run,
         tracking=config.tracking,
-        fit=network_settings(
+        fit=fit_settings(
             expert,
             config.training.seed,
             num_events=manifest.events_by_split["train"],
@@ -181,10 +179,10 @@ def _type_codes(manifest: Manifest) -> tuple[int, ...]:
     return tuple(manifest.occurring_types)
 
 
-def network_settings(
+def fit_settings(
     expert: ExpertSection, seed: int, *, num_events: int, num_types: int, has_validation: bool
 ) -> ExpertFitSettings:
-    """Settings of the training of new networks.
+    """Settings of the training of an expert's networks.
 
     Args:
         expert: Section ``expert`` of the settings.
@@ -193,7 +191,7 @@ def network_settings(
         num_types: Number of types.
         has_validation: Whether there are validation events.
     """
-    values = expert.model_dump(exclude={"calendar", "time_zone", "texts", "images"})
+    values = expert.model_dump(include={field.name for field in fields(ExpertFitSettings)})
     if expert.events_per_step == "auto":
         values["events_per_step"] = None
     values["dropout"] = expert.dropout_for(num_events)

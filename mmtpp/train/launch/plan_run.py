@@ -11,7 +11,7 @@ from mmtpp.core.errors import DataError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.supervision import Supervision
 from mmtpp.core.seeds import seed_from
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.samples.make_plan import check_plan, make_plan, plan_split
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.samples.sample_settings import NewTargets, SampleSettings
@@ -91,7 +91,7 @@ def plan_validation(
             num_sequences,
         )
         return None
-    settings = sample_settings(
+    settings = build_sample_settings(
         sections, manifest, split="validation", supervision=supervision, new_targets=new_targets
     )
     plan = plan_split(settings, vocabulary.token_ids())

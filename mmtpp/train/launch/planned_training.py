@@ -4,11 +4,12 @@ from dataclasses import dataclass, field, replace
 
 from ray.train import UserCallback
 
+from mmtpp.config.job_checks import check_finetune, check_training
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.representation.supervision import AllTokens, Supervision
 from mmtpp.core.split import parse_instant
-from mmtpp.data.from_config import training_questions
+from mmtpp.data.from_config import build_training_questions
 from mmtpp.data.samples.sample_settings import NewTargets
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.runtime.start_up import StartUp
@@ -37,11 +38,30 @@ class TrainingJob:
     start_up: StartUp = field(default_factory=StartUp.begin)
 
     @property
+    def is_stage_one(self) -> bool:
+        """Whether all tokens of sequences are learned, not answers to questions."""
+        return self.name == "pretrain"
+
+    @property
+    def is_update(self) -> bool:
+        """Whether a trained model learns new events."""
+        return self.name == "update"
+
+    def check_settings(self) -> None:
+        """Check the settings against each other.
+
+        Raises:
+            ConfigError: The settings contradict each other.
+        """
+        check = check_finetune if self.name == "finetune" else check_training
+        check(self.config)
+
+    @property
     def supervision(self) -> Supervision:
         """Which tokens are labels and which questions are asked."""
-        if self.name == "pretrain":
+        if self.is_stage_one:
             return AllTokens()
-        return training_questions(self.config.tasks)
+        return build_training_questions(self.config.tasks)
 
     def new_targets(self, manifest: Manifest) -> NewTargets | None:
         """The new events that an update learns; None for a training on all events.
@@ -49,7 +69,7 @@ class TrainingJob:
         Args:
             manifest: Manifest of the store.
         """
-        if self.name != "update":
+        if not self.is_update:
             return None
         update = self.config.update
         start = parse_instant(update.new_from, seconds_per_unit=manifest.seconds_per_unit)
@@ -60,9 +80,9 @@ class TrainingJob:
         """The job with another value of one setting."""
         return replace(self, config=with_values(self.config, {key: value}))
 
-    def after(self, part: str) -> "TrainingJob":
-        """The job after a part of its start-up."""
-        return replace(self, start_up=self.start_up.after(part))
+    def with_start_up_part(self, part: str) -> "TrainingJob":
+        """The job with a further part of its start-up, which has just ended."""
+        return replace(self, start_up=self.start_up.with_part(part))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +110,7 @@ class PlannedTraining:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def with_mlflow_run(self, run_id: str | None) -> "PlannedTraining":
-        """The training whose workers record in an MLflow run, the last part on the driver."""
+        """The same training, with its MLflow run. This is the last step on the driver."""
         run = replace(self.inputs.run, mlflow_run_id=run_id)
-        start_up = self.inputs.start_up.after("tracking")
+        start_up = self.inputs.start_up.with_part("tracking")
         return replace(self, inputs=replace(self.inputs, run=run, start_up=start_up))

@@ -33,7 +33,7 @@ from mmtpp.storage.hub import is_hub
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.train.entry import train_on_worker
 from mmtpp.train.launch.planned_training import PlannedTraining
-from mmtpp.train.outcome import Outcome
+from mmtpp.train.outcome import TrainingOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class FinishedTraining:
         metrics: Last value of every metric.
     """
 
-    outcome: Outcome
+    outcome: TrainingOutcome
     metrics: dict[str, float]
 
 
@@ -83,7 +83,7 @@ def train_on_workers(planned: PlannedTraining, tracker: MlflowTracker) -> Finish
     except TrainingFailedError as error:
         tracker.log_text("error.txt", str(error))
         raise _cause(error, training, run_uri, patience_s=patience_s) from error
-    outcome, metrics = Outcome.from_report(
+    outcome, metrics = TrainingOutcome.from_report(
         {key: value for key, value in report.items() if isinstance(value, float)}
     )
     if not outcome.is_finished:

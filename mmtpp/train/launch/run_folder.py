@@ -1,10 +1,12 @@
-"""A run's folder: the settings it was started with, and whether it may continue.
+"""A run's folder: the settings it was started with, whether it is finished, and whether it may
+continue.
 
 The settings are written and compared as a whole, so this module takes the whole configuration.
 """
 
 import json
 import logging
+from dataclasses import dataclass
 
 from mmtpp.config.affects import Affects, settings_that_affect
 from mmtpp.config.fingerprint import fingerprinted_settings, run_fingerprint, run_name
@@ -14,7 +16,47 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.storage.paths import exists, join, read_bytes, write_bytes
 from mmtpp.track.tracker import RunIdentity
 
+RESULT_FILE = "result.json"
+"""File in a run's folder with its result, written last."""
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that has a result.
+
+    Attributes:
+        run_uri: Folder of the run.
+        result: The result that ``pretrain`` describes.
+    """
+
+    run_uri: str
+    result: dict[str, object]
+
+    def log_and_return(self) -> dict[str, object]:
+        """Say that nothing is left to do, and return the result."""
+        logger.info("this run is finished; its result is %s", join(self.run_uri, RESULT_FILE))
+        return self.result
+
+
+def find_finished(config: RunConfig, job: str, *, store_fingerprint: str) -> FinishedRun | None:
+    """Find the result of a run; None for a run that has not finished.
+
+    Args:
+        config: Configuration of the run.
+        job: ``pretrain``, ``finetune`` or ``update``.
+        store_fingerprint: Fingerprint of the store that the run reads.
+
+    Raises:
+        ConfigError: The run was started with other settings; the message lists them.
+    """
+    run_uri = identify_run(config, job, store_fingerprint=store_fingerprint).run_uri
+    uri = join(run_uri, RESULT_FILE)
+    if not exists(uri):
+        return None
+    claim_run(config, job, store_fingerprint=store_fingerprint)  # refuses other settings
+    return FinishedRun(run_uri, json.loads(read_bytes(uri)))
 
 
 def identify_run(config: RunConfig, job: str, *, store_fingerprint: str) -> RunIdentity:
@@ -22,7 +64,7 @@ def identify_run(config: RunConfig, job: str, *, store_fingerprint: str) -> RunI
 
     Args:
         config: Configuration of the run.
-        job: ``pretrain`` or ``finetune``.
+        job: ``pretrain``, ``finetune`` or ``update``.
         store_fingerprint: Fingerprint of the store that the run reads.
     """
     name = run_name(config, job, store=store_fingerprint)
@@ -41,7 +83,7 @@ def claim_run(config: RunConfig, job: str, *, store_fingerprint: str) -> RunIden
 
     Args:
         config: Configuration of the run.
-        job: ``pretrain`` or ``finetune``.
+        job: ``pretrain``, ``finetune`` or ``update``.
         store_fingerprint: Fingerprint of the store that the run reads.
 
     Raises:

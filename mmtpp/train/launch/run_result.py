@@ -1,22 +1,14 @@
 """The result of a run: its last metrics in MLflow, and a file in the run's folder."""
 
 import json
-from typing import Any
 
 from mmtpp.core.training.training_metrics import TRAINED_PARAMETERS
-from mmtpp.storage.paths import exists, folder_bytes, join, read_bytes, write_bytes
+from mmtpp.storage.paths import folder_bytes, join, write_bytes
 from mmtpp.track.mlflow_tracker import MlflowTracker
 from mmtpp.train.launch.planned_training import PlannedTraining
 from mmtpp.train.launch.ray_training import FinishedTraining
+from mmtpp.train.launch.run_folder import RESULT_FILE
 from mmtpp.train.worker_inputs import best_uri
-
-RESULT_FILE = "result.json"  # in the run's folder, written last
-
-
-def load_result(run_uri: str) -> dict[str, Any] | None:
-    """The result of a finished run; None for a run that has not finished."""
-    uri = join(run_uri, RESULT_FILE)
-    return json.loads(read_bytes(uri)) if exists(uri) else None
 
 
 def record_result(
@@ -35,7 +27,7 @@ def record_result(
     best_step = finished.outcome.best_step
     uri = planned.inputs.output_uri
     # an update compares the best model, so it is the one that is registered
-    is_best = planned.job.name == "update" and best_step > 0
+    is_best = planned.job.is_update and best_step > 0
     _track_result(tracker, planned, finished, best_uri(uri, best_step) if is_best else uri)
     run, kind = planned.inputs.run, planned.output_kind
     best = {f"best_{kind}_uri": best_uri(uri, best_step)} if best_step else {}

@@ -1,15 +1,15 @@
 """The training jobs: configuration in, trained model or adapter out. They run on the driver.
 
-A job is checked, planned, trained and recorded: ``run_training_job`` reads top to bottom.
+A job is checked, planned, trained and recorded: ``run_training_job`` chooses the kind of model, and
+``_run_language_model_job`` reads top to bottom. ``expert_job.py`` trains a temporal expert.
 """
 
 import logging
 from dataclasses import replace
 
-from mmtpp.config.job_checks import check_finetune, check_training
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.model_kind import ModelKind
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.plan import Plan
@@ -31,8 +31,7 @@ from mmtpp.train.launch.plan_run import (
 from mmtpp.train.launch.planned_training import PlannedTraining, TrainingJob
 from mmtpp.train.launch.recorded_training import train_and_record
 from mmtpp.train.launch.run_description import describe_training
-from mmtpp.train.launch.run_folder import claim_run, identify_run
-from mmtpp.train.launch.run_result import RESULT_FILE, load_result
+from mmtpp.train.launch.run_folder import claim_run, find_finished
 from mmtpp.train.launch.training_checks import check_locations, load_training_store
 from mmtpp.train.launch.training_hardware import wait_for_hardware
 from mmtpp.train.worker_inputs import WorkerInputs, output_kind
@@ -76,19 +75,23 @@ def run_training_job(job: TrainingJob) -> dict[str, object]:
     Args:
         job: The training job.
     """
-    check = check_finetune if job.name == "finetune" else check_training
-    check(job.config)
+    job.check_settings()
     if job.config.model_kind == ModelKind.EXPERT:
         from mmtpp.train.launch.expert_job import run_expert_job  # imports torch
 
         return run_expert_job(job)
+    return _run_language_model_job(job)
+
+
+def _run_language_model_job(job: TrainingJob) -> dict[str, object]:
+    """Train a language model, also one of soft tokens."""
     job = job.with_value("model.path", pin_revision(job.config.model.path))
     config = job.config
     check_locations(
         config.run.storage_uri, job.start_uri, keep_checkpoints=config.training.keep_checkpoints
     )
     store = load_training_store(config.sample_sections, config.model, config.lora)
-    train_sample_settings = sample_settings(
+    train_sample_settings = build_sample_settings(
         config.sample_sections,
         store.manifest,
         split="train",
@@ -97,7 +100,7 @@ def run_training_job(job: TrainingJob) -> dict[str, object]:
     )
     if (result := _load_finished_result(job, store, train_sample_settings)) is not None:
         return result
-    job = job.after("checks")
+    job = job.with_start_up_part("checks")
     import_early()  # while Ray connects and the samples are planned
     hardware = wait_for_hardware(
         config.training,
@@ -107,14 +110,14 @@ def run_training_job(job: TrainingJob) -> dict[str, object]:
         patience_s=config.run.wait_for_machines_s,
     )
     return train_and_record(
-        _plan_job(job.after("machines"), store, train_sample_settings, hardware)
+        _plan_job(job.with_start_up_part("machines"), store, train_sample_settings, hardware)
     )
 
 
 def _load_finished_result(
     job: TrainingJob, store: PreparedStore, train_sample_settings: SampleSettings
 ) -> dict[str, object] | None:
-    """Result of the run if it has made all its steps; this needs no machines.
+    """Result of the run if it has made all its steps; None otherwise. This needs no machines.
 
     Args:
         job: The training job.
@@ -124,17 +127,13 @@ def _load_finished_result(
     Raises:
         MmtppError: The run was started with other data or settings.
     """
-    config, store_fingerprint = job.config, store.manifest.fingerprint
-    run = identify_run(config, job.name, store_fingerprint=store_fingerprint)
-    result = load_result(run.run_uri)
-    if result is None:
+    finished = find_finished(job.config, job.name, store_fingerprint=store.manifest.fingerprint)
+    if finished is None:
         return None
-    claim_run(config, job.name, store_fingerprint=store_fingerprint)  # refuses other settings
-    _, planned_job = _plan_updates(job, store, train_sample_settings, run.run_uri)
-    if result["steps"] != planned_job.config.training.num_steps:
-        return None
-    logger.info("this run is finished; its result is %s", join(run.run_uri, RESULT_FILE))
-    return result
+    _, planned_job = _plan_samples_and_steps(job, store, train_sample_settings, finished.run_uri)
+    if finished.result["steps"] != planned_job.config.training.num_steps:
+        return None  # training.num_steps was raised: the run continues
+    return finished.log_and_return()
 
 
 def _plan_job(
@@ -155,9 +154,9 @@ def _plan_job(
     # claimed after the wait for machines: until then, settings may change under the same name of a
     # run
     run = claim_run(config, job.name, store_fingerprint=manifest.fingerprint)
-    plan, job = _plan_updates(job, store, train_sample_settings, run.run_uri)
+    plan, job = _plan_samples_and_steps(job, store, train_sample_settings, run.run_uri)
     logger.info("training: %s", plan.describe(train_sample_settings.max_tokens))
-    # saves the plan; the workers load it
+    # writes the validation plan into the run's folder, where the workers load it
     validation_sample_settings = plan_validation(
         config.sample_sections,
         manifest,
@@ -194,13 +193,13 @@ def _plan_job(
     )
 
 
-def _plan_updates(
+def _plan_samples_and_steps(
     job: TrainingJob, store: PreparedStore, train_sample_settings: SampleSettings, run_uri: str
 ) -> tuple[Plan, TrainingJob]:
-    """Plan of the training samples, and the job with the number of its updates.
+    """Plan and write the training samples; return the plan, and the job with its number of steps.
 
-    The number is ``training.num_steps``, or the number of steps within ``training.max_flops``,
-    which depends on the samples.
+    The number of steps is ``training.num_steps``, or that within ``training.max_flops``, which
+    depends on the samples.
     """
     plan = plan_training(train_sample_settings, store.vocabulary, run_uri)
     config = job.config
@@ -246,7 +245,7 @@ def _build_worker_inputs(
     if job.supervision.asks_questions:
         intervals = interval_range(train_sample_settings)  # reads the times of all training events
         trained_tasks = build_trained_tasks(config.tasks, manifest, intervals)
-        if job.name == "update":
+        if job.is_update:
             trained_tasks = continue_trained_tasks(trained_tasks, config.update.model)
     soft = None
     if config.model_kind == ModelKind.SOFT:
@@ -275,5 +274,5 @@ def _build_worker_inputs(
         precision=precision,
         start_uri=job.start_uri,
         reports_validation=bool(job.callbacks),
-        start_up=job.start_up.after("plan"),
+        start_up=job.start_up.with_part("plan"),
     )

@@ -17,7 +17,7 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.supervision import AllTokens, EveryEvent, FollowingEvent
 from mmtpp.core.representation.tokens import Modality
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
@@ -78,7 +78,7 @@ def _config(**template: object) -> RunConfig:
 def _samples(folder: Path, config: RunConfig, *, are_dates: bool = True, **more: Any):
     manifest = sample_manifest(tick=0.0, seconds_per_unit=60.0, times_are_dates=are_dates)
     config = with_values(config, {"store.uri": str(folder / "store")})
-    return sample_settings(config.sample_sections, manifest, split="train", **more)
+    return build_sample_settings(config.sample_sections, manifest, split="train", **more)
 
 
 def _rows(settings: SampleSettings) -> list[tuple[PackedRow, pa.Table]]:

@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from mmtpp.config.load import config_from_tree
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.samples import feed
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.feed import iter_rows
@@ -48,7 +48,9 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, SampleSetti
         columns=Columns(time="t", sequence="s", text="x"),
     )
     config = config_from_tree({**SETTINGS, "store": {"uri": str(folder / "store")}})
-    settings = sample_settings(config.sample_sections, sample_manifest(tick=1.0), split="train")
+    settings = build_sample_settings(
+        config.sample_sections, sample_manifest(tick=1.0), split="train"
+    )
     return make_plan(settings, IDS), settings
 
 

@@ -16,7 +16,7 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.representation.supervision import AllTokens, FollowingEvent
 from mmtpp.core.representation.tokens import Modality
-from mmtpp.data.from_config import sample_settings, template_of, write_type_names
+from mmtpp.data.from_config import build_sample_settings, build_template_settings, write_type_names
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
@@ -73,7 +73,7 @@ def _samples(config: RunConfig, names: tuple[str, ...] = NAMES, **more: Any) -> 
         occurring_types=(0, 1),
         vocabulary_hash=VOCABULARY.hash,
     )
-    return sample_settings(config.sample_sections, manifest, split="train", **more)
+    return build_sample_settings(config.sample_sections, manifest, split="train", **more)
 
 
 def _row(settings: SampleSettings):
@@ -118,7 +118,7 @@ def test_the_row_of_the_api_is_the_row_of_the_predict_job(folder: Path):
     supervision = FollowingEvent(("time", "type"), grid.first_bytes)
     settings = replace(_samples(config, supervision=supervision), packed=False)
     words = write_type_names(NAMES, VOCABULARY, where="model")
-    of_api = template_of(config.sample_sections, seconds_per_unit=1.0, type_words=words)
+    of_api = build_template_settings(config.sample_sections, seconds_per_unit=1.0, type_words=words)
     assert of_api == settings.template
     reader = HistoryReader(config, VOCABULARY, settings.build_template(IDS), ["time", "type"])
     [sequence] = mmtpp.load_sequences(str(folder / "raw"), columns=COLUMNS, types=NAMES)

@@ -21,7 +21,7 @@ from mmtpp.core.representation.supervision import (
     Supervision,
 )
 from mmtpp.core.representation.tokens import Modality
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
@@ -87,7 +87,9 @@ def _settings(
 ) -> SampleSettings:
     manifest = sample_manifest()
     config = with_values(config_from_tree(SETTINGS), {"store.uri": store.data_uri, **changes})
-    return sample_settings(config.sample_sections, manifest, split=split, supervision=supervision)
+    return build_sample_settings(
+        config.sample_sections, manifest, split=split, supervision=supervision
+    )
 
 
 def _windows(settings: SampleSettings) -> list[tuple[dict, PackedRow]]:

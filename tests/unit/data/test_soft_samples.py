@@ -13,7 +13,7 @@ from mmtpp.core.events import EventSequence
 from mmtpp.core.past.event_memory import MemorySettings, memory_rows
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.representation.supervision import AllTokens, FollowingEvent
-from mmtpp.data.from_config import sample_settings
+from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.past_memory import PastMemory
@@ -81,7 +81,7 @@ def test_memory_does_not_depend_on_the_order_of_windows(
 def _samples(store: StoreSettings, memory: MemorySettings, **more: Any):
     manifest = sample_manifest()
     config = with_values(config_from_tree(SETTINGS), {"store.uri": store.data_uri})
-    samples = sample_settings(config.sample_sections, manifest, **more)
+    samples = build_sample_settings(config.sample_sections, manifest, **more)
     return replace(samples, memory=memory)
 
 
@@ -131,4 +131,4 @@ def test_a_compressed_event_is_no_soft_token(store: StoreSettings):
     changed = with_values(config_from_tree(SETTINGS), {"compression.strategy": "temporal"})
     manifest = sample_manifest()
     with pytest.raises(ConfigError, match="not compressed"):
-        sample_settings(changed.sample_sections, manifest, split="train")
+        build_sample_settings(changed.sample_sections, manifest, split="train")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmtpp.data.from_config import image_tokens
+from mmtpp.data.from_config import count_image_tokens
 from mmtpp.data.sources import READERS, kinds_that_read
 
 
@@ -27,4 +27,4 @@ def test_prepare_publishes_two_kinds():
 
 def test_tokens_of_an_image_by_hand():
     """One token covers 28 x 28 pixels."""
-    assert [image_tokens(px) for px in (28, 56, 168)] == [1, 4, 36]
+    assert [count_image_tokens(px) for px in (28, 56, 168)] == [1, 4, 36]

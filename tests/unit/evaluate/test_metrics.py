@@ -6,7 +6,14 @@ import pytest
 from sklearn import metrics as sklearn
 
 from mmtpp.evaluate.scores.metric_names import JOINT_NLL
-from mmtpp.evaluate.scores.metrics import estimate_metrics, few_sequences_warning, mean_estimates
+from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS
+from mmtpp.evaluate.scores.metrics import (
+    estimate_metrics,
+    few_sequences_warning,
+    mean_estimates,
+    target_values,
+)
+from mmtpp.evaluate.scores.targets import TARGET_SCHEMA, complete_targets
 
 
 def _targets(size: int, num_sequences: int, seed: int = 0) -> pa.Table:
@@ -97,6 +104,23 @@ def test_the_interval_is_that_of_resampled_sequences():
     rmse = estimate_metrics(targets, seconds_per_unit=1, resamples=4000)["time/rmse_s"]
     assert rmse.low == pytest.approx(low, rel=0.02)
     assert rmse.high == pytest.approx(high, rel=0.02)
+
+
+def test_the_table_of_metrics_names_values_that_exist():
+    """A metric whose numerator does not exist is left out without an error."""
+    columns = {
+        field.name: np.zeros(3, field.type.to_pandas_dtype())
+        for field in TARGET_SCHEMA
+        if field.type != pa.string()
+    }
+    values = target_values(complete_targets({**columns, "written": ["", "a", "b"]}, 3))
+    named = {
+        name
+        for metric in FORECAST_METRICS.values()
+        if metric.numerator
+        for name in (metric.numerator, metric.denominator)
+    }
+    assert named <= values.keys()
 
 
 def test_forecasts_that_are_missing_have_no_metric():

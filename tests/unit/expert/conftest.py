@@ -68,7 +68,7 @@ def finish(fit: ExpertFit) -> ExpertFit:
     while not fit.is_finished:
         fit.run_step()
         if fit.validation_is_due:
-            fit.keep_or_end(fit.validate())
+            fit.record_validation(fit.validate())
     return fit
 
 

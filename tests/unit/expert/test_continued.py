@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from mmtpp.core.errors import ConfigError, NonFiniteLossError
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.fit_state import FitProgress
 from mmtpp.expert.network_losses import NetworkLosses, event_losses, mean_losses
 from mmtpp.expert.network_start import TrainedStart
 from mmtpp.expert.new_events import targets_between, with_replay
@@ -101,7 +102,7 @@ def test_a_first_validation_that_is_not_finite_does_not_count(expert: Expert, mo
     monkeypatch.setattr(ExpertFit, "validate", lambda _: NetworkLosses(math.nan, 0.0, 10))
     fit = _continue(expert, _swapped(2, 10), epochs=1)
     assert fit.progress.best_nll is None
-    fit.keep_or_end(NetworkLosses(5.0, 0.0, 10))
+    fit.record_validation(NetworkLosses(5.0, 0.0, 10))
     assert fit.progress.best_nll == 5.0
 
 
@@ -109,7 +110,7 @@ def test_errors_name_the_learning_rate_of_the_update(expert: Expert):
     for num_prompts, name in ((0, "update.learning_rate"), (6, "update.prompt_learning_rate")):
         fit = _continue(expert, _swapped(2, 10), num_prompts=num_prompts)
         with torch.no_grad():
-            fit._network.input.weight.fill_(float("nan"))
+            fit._state.network.input.weight.fill_(float("nan"))
         with pytest.raises(NonFiniteLossError) as caught:
             fit.run_step()
         assert caught.value.setting == f"{name} = {fit.settings.learning_rate:g}"
@@ -135,9 +136,9 @@ def test_a_resumed_training_has_the_same_weights(expert: Expert, num_prompts: in
     for _ in range(stopped.num_steps + 3):  # into the second network
         stopped.run_step()
         if stopped.validation_is_due:
-            stopped.keep_or_end(stopped.validate())
+            stopped.record_validation(stopped.validate())
     resumed = _continue(expert, _swapped(4, 10), num_prompts=num_prompts)
-    resumed.restore(asdict(stopped.progress), stopped.tensors())
+    resumed.restore(FitProgress.from_record(stopped.progress.as_record()), stopped.tensors())
     resumed.run()
     for expected, network in zip(whole.networks(), resumed.networks(), strict=True):
         for name, tensor in expected.state_dict().items():

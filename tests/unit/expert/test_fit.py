@@ -2,7 +2,7 @@
 
 import math
 import threading
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from scipy import stats
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.expert.batch_order import BatchOrder
 from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.fit_state import FitProgress
 from mmtpp.expert.network_losses import NetworkLosses, Ranks, mean_losses
 from mmtpp.expert.next_events import EventBlocks
 from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
@@ -36,14 +37,27 @@ def test_a_resumed_training_has_the_same_weights(small: SmallFit, finished: Expe
     for _ in range(fit.num_steps + 7):  # into the second network
         fit.run_step()
         if fit.validation_is_due:
-            fit.keep_or_end(fit.validate())
+            fit.record_validation(fit.validate())
     assert fit.progress.network == 1
     resumed = small.build()
-    resumed.restore(asdict(fit.progress), fit.tensors())
+    resumed.restore(FitProgress.from_record(fit.progress.as_record()), fit.tensors())
     finish(resumed)
     for expected, network in zip(finished.networks(), resumed.networks(), strict=True):
         for name, tensor in expected.state_dict().items():
             assert torch.equal(tensor, network.state_dict()[name]), name
+
+
+def test_checkpoints_keep_the_names_of_their_values():
+    progress = FitProgress(network=1, step=2, validations_since_best=3, finished_nll=[0.5])
+    assert progress.as_record() == {
+        "network": 1,
+        "step": 2,
+        "steps_before": 0,
+        "best_nll": None,
+        "worse": 3,
+        "finished_nll": [0.5],
+    }
+    assert FitProgress.from_record(progress.as_record()) == progress
 
 
 def test_ranks_share_a_batch_and_its_dropout(small: SmallFit):
@@ -71,11 +85,11 @@ def test_ranks_share_a_batch_and_its_dropout(small: SmallFit):
 def test_a_diverging_network_is_an_error(small: SmallFit):
     fit = small.build()
     with torch.no_grad():
-        fit._network.input.weight.fill_(float("nan"))
-    before = [parameter.clone() for parameter in fit._network.parameters()]
+        fit._state.network.input.weight.fill_(float("nan"))
+    before = [parameter.clone() for parameter in fit._state.network.parameters()]
     with pytest.raises(NonFiniteLossError, match="network 1, step 1"):
         fit.run_step()
-    after = list(fit._network.parameters())
+    after = list(fit._state.network.parameters())
     assert all(
         torch.equal(old[~old.isnan()], new[~old.isnan()])
         for old, new in zip(before, after, strict=True)
@@ -87,14 +101,14 @@ def test_weights_with_a_loss_that_is_not_finite_are_never_the_best(small: SmallF
     fit = small.build()
     fit.run_step()
     for value, best in ((nll, None), (2.0, 2.0), (nll, 2.0), (1.5, 1.5)):
-        fit.keep_or_end(NetworkLosses(value, 0.0, 10))
+        fit.record_validation(NetworkLosses(value, 0.0, 10))
         assert fit.progress.best_nll == best
 
 
 def _validate_with(fit: ExpertFit, nll: float) -> None:
     for _ in range(fit.num_steps):
         fit.run_step()
-        fit.keep_or_end(NetworkLosses(nll, 0.0, 10))
+        fit.record_validation(NetworkLosses(nll, 0.0, 10))
 
 
 def test_a_network_without_a_finite_validation_loss_is_an_error(small: SmallFit):
@@ -110,7 +124,7 @@ def test_the_step_is_the_number_of_steps_of_all_networks(small: SmallFit):
         fit.run_step()
         num_steps += 1
         if fit.validation_is_due:
-            fit.keep_or_end(fit.validate())
+            fit.record_validation(fit.validate())
         assert fit.total_steps == num_steps
 
 

@@ -14,6 +14,7 @@ from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.fit_state import FitProgress
 from mmtpp.expert.network_losses import mean_losses
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_images
@@ -183,7 +184,7 @@ def test_a_resumed_training_has_the_same_weights():
     for _ in range(5):
         part.run_step()
     resumed = _fit()
-    resumed.restore({"step": 5}, part.tensors())
+    resumed.restore(FitProgress(step=5), part.tensors())
     for _ in range(3):
         resumed.run_step()
     for _ in range(8):

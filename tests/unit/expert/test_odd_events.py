@@ -49,7 +49,7 @@ def test_losses_and_forecasts_are_finite(case: str):
     losses = mean_losses(fit.networks(), blocks)
     assert np.isfinite(losses.nll)
     assert losses.type_nll == 0.0  # one type is certain
-    assert losses.nll <= mean_losses([before._network.eval()], blocks).nll  # it has learnt
+    assert losses.nll <= mean_losses([before._state.network.eval()], blocks).nll  # it has learnt
     positive = intervals[intervals > 0]
     grid = IntervalRange(positive.min(), positive.max(), tick).grid(num_bytes=2)
     events = blocks.load(0)

@@ -138,7 +138,7 @@ def settings_and_expert(tmp_path: Path) -> tuple[SequenceSettings, Expert]:
     while not fit.is_finished:
         fit.run_step()
         if fit.validation_is_due:
-            fit.keep_or_end(fit.validate())
+            fit.record_validation(fit.validate())
     return settings, Expert(memory, 1.0, tuple(fit.networks()), image_px=56)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.fit import ExpertFit
+from mmtpp.expert.fit_state import FitProgress
 from mmtpp.expert.network import ExpertNetwork
 from mmtpp.expert.network_losses import Ranks, mean_losses
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
@@ -172,9 +173,9 @@ def test_a_resumed_training_has_the_same_weights(finished: ExpertFit):
     for _ in range(fit.num_steps + 7):  # into the second network
         fit.run_step()
         if fit.validation_is_due:
-            fit.keep_or_end(fit.validate())
+            fit.record_validation(fit.validate())
     resumed = _fit()
-    resumed.restore(asdict(fit.progress), fit.tensors())
+    resumed.restore(FitProgress.from_record(fit.progress.as_record()), fit.tensors())
     finish(resumed)
     for expected, network in zip(finished.networks(), resumed.networks(), strict=True):
         for name, tensor in expected.state_dict().items():

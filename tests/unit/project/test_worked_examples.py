@@ -13,6 +13,11 @@ ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "worked-examples.md").read_text()
 SECTIONS = dict(re.findall(r"^## (Add .*?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
 KIND = "Add a kind of model"  # a list of places, without code
+# the kind itself, or a class or a style that stands for one
+ASKS_FOR_KIND = re.compile(
+    r"\bModelKind\b|isinstance\([^()]*\b(Expert|ExpertInputs|SoftModel)\b|style [!=]= SOFT"
+    r"|\b(inputs|sections)\.soft is\b"
+)
 EXAMPLES = {name: text for name, text in SECTIONS.items() if name != KIND}
 
 
@@ -76,7 +81,7 @@ def test_all_places_that_ask_for_the_kind_of_a_model_are_listed():
     asking = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "mmtpp").rglob("*.py")
-        if re.search(r"\bModelKind\b", path.read_text())
+        if ASKS_FOR_KIND.search(path.read_text())
     }
     assert len(asking) > 8
     listed = set()

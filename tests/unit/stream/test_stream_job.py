@@ -12,7 +12,7 @@ import pytest
 from mmtpp.cli.summary import next_commands
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.core.errors import ConfigError, DataError, MissingFileError
-from mmtpp.data.from_config import columns_of, source_reader
+from mmtpp.data.from_config import build_columns, build_source_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.stream import stream_loop
@@ -235,8 +235,8 @@ def _check_prepared_times(output: Path, settings: object, expected: list[float])
         for key, value in settings.items()
     }
     config = with_values(config_from_tree({}), assignments)
-    reader = source_reader(config.source)
-    assert columns_of(config.source).sequence == "sequence"
+    reader = build_source_reader(config.source)
+    assert build_columns(config.source).sequence == "sequence"
     times = []
     for file in sorted((output / "events").glob("*.parquet")):
         parsed = read_file(reader, file.name, file.read_bytes(), types=TypeCodes(("a", "b")))

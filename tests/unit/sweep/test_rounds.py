@@ -9,7 +9,7 @@ import pytest
 
 from mmtpp.core.errors import ConfigError, DataError
 from mmtpp.sweep.budget import Budget
-from mmtpp.sweep.rounds import EndedRound, Round, check_limits, next_round, save_round
+from mmtpp.sweep.rounds import EndedRound, Round, check_round_limits, next_round, save_round
 from mmtpp.sweep.trial_row import TrialRow
 from mmtpp.sweep.tune_results import row_from_result
 from tests.unit.sweep.sweeps import METRIC, build_row
@@ -113,12 +113,12 @@ def test_an_interrupted_round_keeps_its_trials(sweep_of, tmp_path):
 def test_the_limits_of_a_started_round_may_not_change(sweep_of, tmp_path, caplog):
     folder = str(tmp_path / "tune-0")
     save_round(sweep_of(RANKS, "sweep.max_concurrent=2"), folder, 2, Round())
-    check_limits(sweep_of(RANKS, "sweep.max_concurrent=2"), folder, 2)
+    check_round_limits(sweep_of(RANKS, "sweep.max_concurrent=2"), folder, 2)
     assert not caplog.records
-    check_limits(sweep_of(RANKS, "sweep.max_concurrent=2"), folder, 1)
+    check_round_limits(sweep_of(RANKS, "sweep.max_concurrent=2"), folder, 1)
     assert "with room for 2 concurrent trials, and now there is room for 1" in caplog.text
     with pytest.raises(ConfigError, match=r"sweep\.max_concurrent = 3, but .* started with 2"):
-        check_limits(sweep_of(RANKS, "sweep.max_concurrent=3"), folder, 2)
+        check_round_limits(sweep_of(RANKS, "sweep.max_concurrent=3"), folder, 2)
 
 
 def test_a_round_of_an_earlier_version_is_refused(sweep_of, tmp_path):
@@ -133,7 +133,7 @@ def test_a_round_of_an_earlier_version_is_refused(sweep_of, tmp_path):
     with pytest.raises(DataError, match="an earlier version of mmtpp started this sweep"):
         next_round(sweep, str(tmp_path), ended, Budget(sweep), retry_failed=True)
     with pytest.raises(DataError, match=r"tune-1\.json"):
-        check_limits(sweep, str(tmp_path / "tune-1"), 2)
+        check_round_limits(sweep, str(tmp_path / "tune-1"), 2)
 
 
 def test_a_sweep_whose_trials_all_failed_is_not_finished(sweep_of, tmp_path):

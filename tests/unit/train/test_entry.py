@@ -33,7 +33,7 @@ def test_inputs_choose_the_loop(
     monkeypatch.setattr(
         expert_loop, "train_expert", lambda *given: called.append(("expert loop", *given))
     )
-    start_up = StartUp.begin().after("plan").after("tracking")
+    start_up = StartUp.begin().with_part("plan").with_part("tracking")
     values = {field.name: field.name for field in fields(kind)} | {"start_up": start_up}
     # as ray_training.py passes it to Ray Train, which calls it without arguments
     partial(train_on_worker, kind(**values), "stop request")()

@@ -24,7 +24,7 @@ def test_a_dry_run_of_the_second_stage_is_refused():
 
 
 def test_it_does_not_continue_another_model():
-    with pytest.raises(ConfigError, match="always trained from the start"):
+    with pytest.raises(ConfigError, match="a new expert starts from no other model"):
         pretrain(_config(path="/model"))
     with pytest.raises(ConfigError, match="population"):
         run_training_job(TrainingJob("pretrain", _config(), start_uri="/checkpoint"))

@@ -67,7 +67,7 @@ class _Fit:
         self.total_steps += 1
         return NetworkLosses(1.0, 0.5, 40)
 
-    def keep_or_end(self, losses: NetworkLosses | None) -> None:
+    def record_validation(self, losses: NetworkLosses | None) -> None:
         assert losses == NetworkLosses(2.0, 1.0, 40)
 
 

@@ -10,9 +10,8 @@ from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import join, write_bytes
-from mmtpp.train.launch import training_jobs
-from mmtpp.train.launch.run_folder import claim_run, identify_run
-from mmtpp.train.launch.run_result import RESULT_FILE
+from mmtpp.train.launch import planned_training, training_jobs
+from mmtpp.train.launch.run_folder import RESULT_FILE, claim_run, identify_run
 from tests.helpers.stand_in import stand_in
 
 FINGERPRINT = "f" * 64
@@ -37,15 +36,15 @@ def run_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         vocabulary=stand_in(Vocabulary),
     )
     for name, value in {
-        "check_training": lambda *_: None,
         "pin_revision": lambda uri: uri,
         "check_locations": lambda *_, **__: None,
         "load_training_store": lambda *_: store,
-        "sample_settings": lambda *_, **__: None,
+        "build_sample_settings": lambda *_, **__: None,
         "plan_training": lambda *_: None,
         "wait_for_hardware": refuse,
     }.items():
         monkeypatch.setattr(training_jobs, name, value)
+    monkeypatch.setattr(planned_training, "check_training", lambda *_: None)
     config = _config(tmp_path)
     run = claim_run(config, "pretrain", store_fingerprint=FINGERPRINT)
     assert run == identify_run(config, "pretrain", store_fingerprint=FINGERPRINT)

@@ -8,7 +8,7 @@ import pytest
 from mmtpp.config.schema import TrainingSection
 from mmtpp.train.checkpoints.checkpoint import BEST_BY
 from mmtpp.train.loop import run_loop
-from mmtpp.train.outcome import Outcome
+from mmtpp.train.outcome import TrainingOutcome
 from mmtpp.train.ranks.interruption_poll import InterruptionState
 from mmtpp.train.ranks.watchdog import Stage
 from tests.unit.train.fake_worker import RecordedRun, fake_worker
@@ -82,7 +82,7 @@ def test_a_requested_stop_saves_a_checkpoint_and_no_model():
     stop = InterruptionState(machine_leaves=False, stop_requested=True)
     run = record_run(interruptions={3: stop})
     (saved,) = run.saved
-    assert Outcome.from_report(saved)[0] == Outcome(3, 0, is_finished=False)
+    assert TrainingOutcome.from_report(saved)[0] == TrainingOutcome(3, 0, is_finished=False)
     assert run.outputs == []
 
 
@@ -90,7 +90,7 @@ def test_a_stop_after_the_last_step_is_too_late():
     stop = InterruptionState(machine_leaves=False, stop_requested=True)
     run = record_run(interruptions={NUM_STEPS: stop})
     (saved,) = run.saved
-    assert Outcome.from_report(saved)[0].is_finished
+    assert TrainingOutcome.from_report(saved)[0].is_finished
     assert run.outputs[-1] == NUM_STEPS
 
 
@@ -100,7 +100,7 @@ def test_a_leaving_machine_brings_a_checkpoint():
     without_validation, with_validation, at_end = run.saved
     assert without_validation == {}
     assert with_validation[BEST_BY] == 10.0 - 4
-    assert Outcome.from_report(at_end)[0].is_finished
+    assert TrainingOutcome.from_report(at_end)[0].is_finished
 
 
 def test_validations_are_reported_for_a_scheduler():

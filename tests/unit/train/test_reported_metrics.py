@@ -1,6 +1,6 @@
 """The reports of a training carry the newest value of every metric."""
 
-from mmtpp.train.outcome import Outcome
+from mmtpp.train.outcome import TrainingOutcome
 from mmtpp.train.reported_metrics import ReportedMetrics
 
 
@@ -21,8 +21,8 @@ def test_a_report_of_a_validation_has_its_step():
 
 
 def test_the_last_report_says_how_the_training_ended():
-    report = _metrics().at_end(Outcome(step=9, best_step=6, is_finished=True))
-    assert Outcome.from_report(report) == (Outcome(9, 6, is_finished=True), NEWEST)
+    report = _metrics().at_end(TrainingOutcome(step=9, best_step=6, is_finished=True))
+    assert TrainingOutcome.from_report(report) == (TrainingOutcome(9, 6, is_finished=True), NEWEST)
 
 
 def test_a_report_does_not_change_after_it_was_made():

@@ -10,7 +10,7 @@ from mmtpp.core.errors import ConfigError, MmtppError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.model.folders.record import TrainedTasks
-from mmtpp.update.language_model_checks import check_events, check_tasks, continued_config
+from mmtpp.update.language_model_checks import check_tasks, check_update_events, continued_config
 from mmtpp.update.updated_model import PresentModel
 from tests.helpers.manifests import sample_manifest
 from tests.helpers.stand_in import stand_in
@@ -104,9 +104,9 @@ def test_a_model_of_other_tasks_is_refused(tmp_path, trained, message):
 )
 def test_unknown_types_and_another_clock_are_refused(tmp_path, codes, tick, message):
     present = _present(tmp_path / "m", "/a")
-    check_events(present, TASKS)
+    check_update_events(present, TASKS)
     tasks = TrainedTasks(TASKS.tasks, IntervalRange(1, 9, tick), codes, (), 1.0, False)
     with pytest.raises(ModelError) as caught:
-        check_events(present, tasks)
+        check_update_events(present, tasks)
     assert isinstance(caught.value, MmtppError)
     assert message in str(caught.value)
