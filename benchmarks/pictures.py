@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from cluster.local import default_home, up
 
-FOLDER = Path(__file__).parents[1] / "pictures"
+FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 WAIT_MS = 60_000
 EVENT = 40  # position of the event whose card is shown
 

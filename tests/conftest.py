@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.helpers.paths import ROOT
+
 # no deadlines, because machines differ in speed; `make test-full` runs more examples
 ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 # the same examples in every run: a change is judged by its own faults; "full" draws new ones
@@ -20,7 +22,6 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 # the tests share the CPUs, so tokenizers start no threads; mmtpp sets it where it reads events
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-ROOT = Path(__file__).parents[1]
 DATA_VARIABLE = "MMTPP_TEST_DATA"
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from os import PathLike
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
+from mmtpp.data.sources.decimals import plain_number
 from mmtpp.data.sources.times import InvalidValue, TimeFormat, read_times
 from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.storage.paths import as_uri
@@ -115,10 +117,10 @@ def to_texts(values: Any, *, where: str) -> tuple[str, ...]:
         DataError: A value is not a text; the message names its position.
     """
     texts: list[str] = []
-    for place, value in enumerate(_listed(values, "texts", where)):
+    for place, value in enumerate(map(plain_number, _listed(values, "texts", where))):
         if _is_missing(value):
             texts.append("")
-        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+        elif isinstance(value, str | int | float | Decimal) and not isinstance(value, bool):
             texts.append(str(value))
         else:
             raise DataError(

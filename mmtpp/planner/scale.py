@@ -1,10 +1,10 @@
 """A training on many GPUs: traffic of a step, checkpoints, and what failures cost.
 
 Sources: the volumes are those of DeepSpeed's collectives, measured in
-``tests/parity/test_traffic.py``; a ring sends a message of B bytes as B (N - 1) / N, twice for an
-all-reduce (Patarasuk and Yuan, 2009). The best time between checkpoints and the lost time are those
-of Daly, A higher order estimate of the optimum checkpoint interval for restart dumps, Future
-Generation Computer Systems 22 (2006), equations 37 and 20.
+``tests/parity/test_planner_traffic.py``; a ring sends a message of B bytes as B (N - 1) / N, twice
+for an all-reduce (Patarasuk and Yuan, 2009). The best time between checkpoints and the lost time
+are those of Daly, A higher order estimate of the optimum checkpoint interval for restart dumps,
+Future Generation Computer Systems 22 (2006), equations 37 and 20.
 """
 
 import math

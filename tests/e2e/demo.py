@@ -2,7 +2,7 @@
 
 from mmtpp.config.load import load_config, with_values
 from mmtpp.config.schema import RunConfig
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 RUNS = "s3://mmtpp/golden/runs"
 

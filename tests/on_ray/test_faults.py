@@ -31,8 +31,8 @@ from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.manifest import load_manifest
 from mmtpp.storage.paths import exists, list_files, read_bytes, write_bytes
 from mmtpp.train.checkpoints.upload import retrying_upload
-from tests.conftest import ROOT
 from tests.helpers.job_settings import SOURCE, STORE, make_config
+from tests.helpers.paths import ROOT
 from tests.helpers.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
 from tests.helpers.steps import encode_shard
 from tests.on_ray.fault_proxy import fault_proxy

@@ -25,8 +25,8 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.storage.manifest import find_manifest, load_manifest
 from mmtpp.storage.paths import exists, list_files
-from tests.conftest import ROOT
 from tests.helpers.job_settings import make_config
+from tests.helpers.paths import ROOT
 from tests.helpers.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events, publish_many
 
 

@@ -31,7 +31,7 @@ from mmtpp.storage.paths import (
     remove_folder,
     write_bytes,
 )
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 from tests.helpers.published_events import NUM_EVENTS, NUM_SEQUENCES, publish_events
 from tests.on_ray.emulators import azurite, google_emulator
 from tests.on_ray.fault_proxy import fault_proxy

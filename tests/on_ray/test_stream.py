@@ -21,8 +21,8 @@ from mmtpp.storage.paths import create_bytes, list_files, write_bytes
 from mmtpp.stream import output_folder
 from mmtpp.stream.output_folder import OutputFolder
 from mmtpp.stream.stream_job import stream
-from tests.conftest import ROOT
 from tests.helpers.job_settings import make_config
+from tests.helpers.paths import ROOT
 from tests.helpers.streams import (
     add_file,
     as_assignments,

@@ -28,8 +28,8 @@ from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.rounds import check_data
 from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.train.launch.flops_budget import num_steps_within
-from tests.conftest import ROOT
 from tests.helpers.job_settings import RUNS, STORE, make_config
+from tests.helpers.paths import ROOT
 from tests.helpers.published_events import publish_events
 from tests.on_ray.sweep_runs import LOSS, RATES, children_of, wait_until_free
 

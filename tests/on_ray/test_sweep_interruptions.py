@@ -26,8 +26,8 @@ from mmtpp.sweep.load_sweep import load_sweep
 from mmtpp.sweep.run_sweep import run_sweep
 from mmtpp.sweep.search import largest_trial, max_concurrent_trials
 from mmtpp.train.worker_inputs import PROGRESS_FILE
-from tests.conftest import ROOT
 from tests.helpers.job_settings import RUNS
+from tests.helpers.paths import ROOT
 from tests.on_ray.machines import machine
 from tests.on_ray.sweep_runs import RATES, children_of, wait_until_free
 

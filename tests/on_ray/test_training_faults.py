@@ -17,10 +17,10 @@ from mmtpp.config.flat_settings import flat_settings
 from mmtpp.core.errors import StorageError
 from mmtpp.storage.paths import write_bytes
 from mmtpp.train.launch import pretrain
-from tests.conftest import ROOT
 from tests.helpers.curves import curve, times_of_steps
 from tests.helpers.job_settings import RUNS, make_config
 from tests.helpers.killing import worker_killed_after_checkpoint
+from tests.helpers.paths import ROOT
 from tests.on_ray.fault_proxy import fault_proxy
 
 OUTAGE_S = 20.0

@@ -33,7 +33,7 @@ from mmtpp.planner.memory import (
     recommend,
 )
 from mmtpp.train.optimizer.muon import orthogonal_rms_scale, orthogonalized
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 from tests.parity.families import CASES, random_base, write_base
 
 CONFIGS = ROOT / "jobs" / "configs"

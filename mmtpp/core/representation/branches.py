@@ -127,7 +127,7 @@ def branch_costs(template: Template, events: Events, *, tasks: Sequence[str]) ->
     The last number is for the event that follows the sequence. Its questions have no answers, so
     this number is only an upper bound. The number of any other event is exact if the event before
     it is not compressed. ``_BranchWriter`` writes the same branches: change both together.
-    ``tests/unit/core/test_branches.py`` compares them.
+    ``tests/unit/core/representation/test_branches.py`` compares them.
 
     Args:
         template: Template of the window.

@@ -118,7 +118,7 @@ class Template:
             (stage 2).
 
     Source: MM-TPP, structured event template, with the exact layout of the authors' stage-1
-        script. Golden token files: tests/unit/core/test_golden.py.
+        script. Golden token files: tests/unit/core/representation/test_golden.py.
     """
 
     def __init__(

@@ -84,7 +84,7 @@ class SampleSettings:
         Packing is seeded by this hash, and runs compare it, so settings of earlier versions keep
         theirs. A new field counts unless it is deleted here: always if samples never depend on it,
         at its default if they do not depend on it there. All fields, and a record that is hashed,
-        are in ``tests/unit/data/test_sample_fingerprint.py``.
+        are in ``tests/unit/data/samples/test_sample_fingerprint.py``.
         """
         tree = asdict(self)
         # the form of earlier versions

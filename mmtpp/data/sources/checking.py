@@ -242,7 +242,7 @@ def _check(raw: RawEvent, types: TypeCodes, encoding_advice: str) -> _CheckedEve
     """Check a record.
 
     A new rule also needs a condition in ``check_columns.read_columns``, which must return None for
-    a file with such a record; ``tests/unit/data/test_check_columns.py`` compares the two.
+    a file with such a record; ``tests/unit/data/sources/test_check_columns.py`` compares the two.
 
     Args:
         raw: The record.
@@ -264,8 +264,11 @@ def _check(raw: RawEvent, types: TypeCodes, encoding_advice: str) -> _CheckedEve
             "unknown_split",
             f"split is {raw.split!r}; known are train, validation, dev and test",
         )
-    if not isinstance(raw.text, str):
+    if raw.text is None or raw.text != raw.text:
         return InvalidValue("missing_text", f"text is {raw.text!r}")
+    if not isinstance(raw.text, str):
+        kind = type(raw.text).__name__
+        return InvalidValue("invalid_text", f"text is of the type {kind}: {raw.text!r}"[:200])
     if raw.image is not None and not isinstance(raw.image, str):
         return InvalidValue("invalid_image_path", f"image path is {raw.image!r}")
     for cause, name, value in (

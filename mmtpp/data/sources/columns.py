@@ -6,6 +6,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
+from mmtpp.data.sources.decimals import plain_number
 from mmtpp.data.sources.event_files import MalformedFileError, stem, suffix_of
 from mmtpp.data.sources.folder_keys import add_folder_keys, folder_keys
 from mmtpp.data.sources.nested_fields import (
@@ -332,7 +333,7 @@ def _distinct_ids(values: list) -> list[str] | None:
     kinds = set(map(type, values))
     if kinds == {str}:
         return values if all(map(str.strip, set(values))) else None
-    if len(kinds) != 1 or not kinds <= {int, float}:
+    if len(kinds) != 1 or not kinds <= {int, float, Decimal}:
         return None
     ids = {value: _sequence_id(value) for value in set(values)}
     return [ids[value] for value in values] if all(ids.values()) else None
@@ -365,6 +366,7 @@ def _join_date(day: object, clock: object) -> object:
 
 def _word(value: object) -> str:
     """A value as text without surrounding blanks; empty if it is missing."""
+    value = plain_number(value)
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -386,7 +388,8 @@ def _image(value: object) -> object:
 
 def _interval(value: object) -> object:
     """A declared interval as a number, where possible; None if it is missing."""
-    if isinstance(value, Decimal):
+    value = plain_number(value)
+    if isinstance(value, Decimal):  # with more digits than a float has
         return float(value)
     if isinstance(value, str):
         if not value.strip():
@@ -399,7 +402,11 @@ def _interval(value: object) -> object:
 
 
 def _sequence_id(value: object) -> str:
-    """A sequence id as text; empty if it is missing."""
+    """A sequence id as text; empty if it is missing.
+
+    A date is written in ISO 8601, with a blank before the time of day.
+    """
+    value = plain_number(value)
     if value is None or value != value or isinstance(value, Unreadable):
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -409,10 +416,14 @@ def _sequence_id(value: object) -> str:
 
 
 def _text(value: object) -> object:
-    """A missing text as empty text, a number as text, any other value unchanged."""
+    """A missing text as empty text, a number as text, any other value unchanged.
+
+    Dates, lists and objects have several ways of writing them, so they are rejected later.
+    """
+    value = plain_number(value)
     if value is None or value != value:  # some writers use NaN for missing values
         return ""
-    return str(value) if isinstance(value, int | float) else value
+    return str(value) if isinstance(value, int | float | Decimal) else value
 
 
 def build_columns_reader(

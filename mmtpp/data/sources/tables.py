@@ -1,4 +1,4 @@
-"""Read the records of table files: CSV, JSON lines, JSON, Parquet, Arrow and tar shards."""
+"""Read the records of table files: CSV, TSV, JSON lines, JSON, Parquet, Arrow and tar shards."""
 
 import csv
 import io

@@ -18,6 +18,7 @@ from mmtpp.core.times.time_format import DURATION, EPOCHS, NUMBER, SETTING, Time
 from mmtpp.data.sources import dates
 from mmtpp.data.sources.date_like_numbers import date_problem
 from mmtpp.data.sources.dates import AmbiguousDate, Moment
+from mmtpp.data.sources.decimals import plain_number
 from mmtpp.data.sources.reader import InvalidValue
 
 _FORMS = (
@@ -172,6 +173,7 @@ def _all_numbers(values: Sequence[object]) -> list[float] | None:
 
 def _as_number(value: object) -> object:
     """A number as a float, a missing value as ``InvalidValue``, any other value unchanged."""
+    value = plain_number(value)
     if isinstance(value, bool):
         return InvalidValue("unreadable_time", f"time is {value}")
     if isinstance(value, float):
@@ -298,6 +300,7 @@ def _no_date(_: str) -> None:
 
 def _integer_text(value: object) -> str:
     """A value as text; a whole number without decimals."""
+    value = plain_number(value)
     is_whole = isinstance(value, float) and value.is_integer()
     return f"{value:.0f}" if is_whole else str(value)
 

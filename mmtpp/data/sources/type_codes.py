@@ -5,9 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 
 from mmtpp.core.events import MAX_TYPES
+from mmtpp.data.sources.decimals import plain_number
 from mmtpp.data.sources.reader import InvalidValue
 
 AUTO = "auto"  # value of source.types: take the names that occur
@@ -53,6 +53,7 @@ class TypeCodes:
         """
         if isinstance(value, str) and value in self.codes:
             return self.codes[value]
+        value = plain_number(value)
         name = type_name(value)
         if name is None:
             is_missing = value is None or value != value or isinstance(value, str)
@@ -90,6 +91,7 @@ def type_name(value: object) -> str | None:
     Whole numbers are written without decimals. A column of integers with gaps, which some formats
     turn into decimals, therefore has the same names.
     """
+    value = plain_number(value)
     if isinstance(value, str):
         text = value.strip()
         whole = _WHOLE.fullmatch(text)
@@ -98,8 +100,6 @@ def type_name(value: object) -> str | None:
         return str(value).lower()
     if isinstance(value, int):
         return str(value) if abs(value) < 10**18 else None
-    if isinstance(value, Decimal) and value.is_finite():
-        value = float(value)
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e18 else None
     return None

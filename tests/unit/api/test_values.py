@@ -1,6 +1,7 @@
 """Values in memory are read like the same values in a file."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -211,6 +212,8 @@ def test_missing_texts_are_empty_and_numbers_are_texts():
     )
     assert sequence.texts == ("a", "", "", "7", "")
     assert sequence.images == (None, "a.png", "b/c.png", None, None)
+    decimals = [Decimal("7.00"), Decimal("1.50"), Decimal("NaN")]
+    assert _forecaster().sequence([0, 1, 2], [0] * 3, texts=decimals).texts == ("7", "1.5", "")
     frame = pd.DataFrame({"x": ["a", None]})
     assert _forecaster().sequence([0, 1], [0, 0], texts=frame["x"]).texts == ("a", "")
     assert _forecaster().sequence([0, 1], [0, 0], texts=None).texts == ("", "")

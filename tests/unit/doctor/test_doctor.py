@@ -13,7 +13,7 @@ from mmtpp.cli.main import main
 from mmtpp.config.load import config_from_tree
 from mmtpp.doctor import machine, services
 from mmtpp.doctor.finding import Finding
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """The likelihoods of baselines and models depend on the unit of times only by its logarithm.
 
 Expected: the change of variables of a density, up to the width of a bin (0.8 %); and values by
-hand. ``tests/unit/core/test_time_units.py`` has the same law for the forecasts alone.
+hand. ``tests/unit/core/forecasting/test_time_units.py`` has the same law for the forecasts alone.
 """
 
 import numpy as np

@@ -10,7 +10,7 @@ from mmtpp.core.forecasting.residuals import Uniformity, draw_pit, exponential_r
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.next_events import EventBlocks
-from tests.unit.expert.conftest import TICK, alternating_sequences
+from tests.helpers.small_experts import TICK, alternating_sequences
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,10 @@ def test_without_a_clock_both_ends_are_equal_but_for_simultaneous_events(forecas
 def test_the_residuals_of_a_trained_expert_are_nearly_exponential(forecasts):
     after, intervals = forecasts
     rng = np.random.default_rng(0)
-    pit = draw_pit(*after.cdf_of_tick(intervals), rng)
+    low, high = after.cdf_of_tick(intervals)
+    pit = draw_pit(low, high, rng)
     assert exponential_residuals(pit).mean() == pytest.approx(1.0, abs=0.1)
-    slow = draw_pit(*after.cdf_of_tick(2 * intervals), rng)
+    low, high = after.cdf_of_tick(2 * intervals)
+    slow = draw_pit(low, high, rng)
     assert Uniformity.test(slow).distance > 2 * Uniformity.test(pit).distance
     assert exponential_residuals(slow).mean() > 1.5

@@ -11,7 +11,7 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.expert.code_forecasts import code_forecasts, tick_edges
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
-from tests.unit.expert.conftest import TICK, SmallFit
+from tests.helpers.small_experts import TICK, SmallFit
 
 
 @pytest.fixture(scope="module")

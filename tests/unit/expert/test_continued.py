@@ -18,7 +18,7 @@ from mmtpp.expert.network_start import TrainedStart
 from mmtpp.expert.new_events import targets_between, with_replay
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.expert.prompts import PROMPTS
-from tests.unit.expert.conftest import SETTINGS, TICK, alternating_sequences
+from tests.helpers.small_experts import SETTINGS, TICK, alternating_sequences
 
 CONTINUED = replace(SETTINGS, epochs=6, learning_rate=3e-3, memory_dropout=0.0)
 

@@ -16,7 +16,7 @@ from mmtpp.expert.expert_futures import FutureSettings, sample_futures
 from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.description import EXPERT_FILE, describe_model
-from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences
+from tests.helpers.small_experts import TICK, SmallFit, alternating_sequences
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.fit_state import FitProgress
 from mmtpp.expert.network_losses import NetworkLosses, Ranks, mean_losses
 from mmtpp.expert.next_events import EventBlocks
-from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
+from tests.helpers.small_experts import TICK, SmallFit, alternating_sequences, finish
 from tests.unit.expert.meeting import Meeting
 
 

@@ -19,7 +19,7 @@ from mmtpp.expert.mixed_expert import MixedExpert
 from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.record import TrainedTasks, write_tasks
-from tests.unit.expert.conftest import TICK, alternating_sequences
+from tests.helpers.small_experts import TICK, alternating_sequences
 
 RANGE = IntervalRange(TICK, 60.0, TICK)
 

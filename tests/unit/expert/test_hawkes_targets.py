@@ -16,7 +16,7 @@ from mmtpp.expert.batch_order import BatchOrder
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.hawkes_targets import HawkesTargets
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
-from tests.unit.expert.conftest import SETTINGS, TICK, SmallFit, finish
+from tests.helpers.small_experts import SETTINGS, TICK, SmallFit, finish
 
 
 def _targets(events: NextEvents) -> torch.Tensor:

@@ -21,8 +21,8 @@ from mmtpp.expert.read_sequences import without_images
 from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.description import EXPERT_FILE
-from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
-from tests.unit.expert.conftest import TICK, finish
+from tests.helpers.small_experts import SETTINGS as SMALL_SETTINGS
+from tests.helpers.small_experts import TICK, finish
 
 DARK, BRIGHT = 0, 1  # images that decide the next type
 PIXELS = np.repeat(np.array([[40], [220]], dtype=np.uint8), IMAGE_VALUES, axis=1)

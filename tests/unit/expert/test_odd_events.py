@@ -12,7 +12,7 @@ from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.network_losses import mean_losses
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
-from tests.unit.expert.conftest import SETTINGS, finish
+from tests.helpers.small_experts import SETTINGS, finish
 
 
 def _sequence(intervals: np.ndarray, types: np.ndarray | None = None) -> ScoredSequence:

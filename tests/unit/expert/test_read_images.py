@@ -31,8 +31,8 @@ from mmtpp.expert.read_sequences import (
 )
 from mmtpp.expert.stored_past import PositionedEvents, StoredPast
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
+from tests.helpers.small_experts import SETTINGS
 from tests.helpers.steps import encode_shard
-from tests.unit.expert.conftest import SETTINGS
 
 TOKENIZER = train_tokenizer(["some words"], size=300)
 GREYS = (10, 20, None, 20, 30, 40)  # of the events' images

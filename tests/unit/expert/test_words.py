@@ -23,8 +23,8 @@ from mmtpp.expert.read_sequences import without_words
 from mmtpp.expert.rollout import ExpertRollout
 from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.model.folders.description import EXPERT_FILE
-from tests.unit.expert.conftest import SETTINGS as SMALL_SETTINGS
-from tests.unit.expert.conftest import TICK, alternating_sequences, finish
+from tests.helpers.small_experts import SETTINGS as SMALL_SETTINGS
+from tests.helpers.small_experts import TICK, alternating_sequences, finish
 from tests.unit.expert.meeting import Meeting
 
 NUM_WORDS = 50

@@ -152,3 +152,10 @@ def test_pictures_are_readable_in_light_and_dark():
 def test_the_forecast_fan_is_drawn_by_its_script():
     script = runpy.run_path(str(ROOT / "docs" / "site" / "forecast_fan.py"))
     assert script["draw"]() == script["PICTURE"].read_text()
+
+
+def test_the_arguments_of_the_service_are_up_to_date():
+    script = runpy.run_path(str(ROOT / "docs" / "site" / "serve_arguments.py"))
+    page = script["PAGE"].read_text()
+    assert script["draw"](page) == page, "run python docs/site/serve_arguments.py"
+    assert "| `model_uri` | required | Folder of the model" in page

@@ -28,7 +28,7 @@ from mmtpp.storage.paths import (
     write_bytes,
 )
 from mmtpp.storage.remote import RangeFile
-from tests.conftest import ROOT
+from tests.helpers.paths import ROOT
 
 FOLDER = "memory://bucket/folder"
 SECRET = "planted-0123456789"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.helpers.hub_server import COMMIT, serve_hub
+from tests.helpers.paths import ROOT
 
 FILES = {
     "tokenizer.json": b"{}",

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
 from tests.helpers.hub_server import COMMIT, serve_hub
+from tests.helpers.paths import ROOT
 
 DATA_SET = f"hf://datasets/owner/name@{COMMIT}"
 ROWS = [

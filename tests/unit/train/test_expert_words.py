@@ -14,7 +14,7 @@ from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.network_losses import Ranks
 from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.train import build_expert_fit
-from tests.unit.expert.conftest import SETTINGS
+from tests.helpers.small_experts import SETTINGS
 
 NUM_WORDS = 9
 

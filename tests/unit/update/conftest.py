@@ -1,5 +1,5 @@
 """A small trained expert, of the tests of experts."""
 
-from tests.unit.expert.conftest import expert, finished, small
+from tests.helpers.small_experts import expert, finished, small
 
 __all__ = ["expert", "finished", "small"]

@@ -6,7 +6,7 @@ from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.network_losses import mean_losses
 from mmtpp.expert.next_events import EventBlocks
 from mmtpp.update.sequence_losses import sequence_losses
-from tests.unit.expert.conftest import TICK, alternating_sequences
+from tests.helpers.small_experts import TICK, alternating_sequences
 
 
 def test_losses_by_sequence_are_those_of_the_events(expert: Expert):

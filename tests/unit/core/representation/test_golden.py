@@ -1,7 +1,6 @@
 """Golden token files: the output of every style, one token per line, with the genuine vocabulary.
 
-After a deliberate change: ``MMTPP_WRITE_GOLDEN=1 pytest tests/unit/core/test_golden.py``, then read
-the difference.
+After a deliberate change, run this file with ``MMTPP_WRITE_GOLDEN=1``, then read the difference.
 """
 
 import os
@@ -16,7 +15,7 @@ from mmtpp.core.representation.template import STYLES, Template, TemplateSetting
 from mmtpp.model.tokens.vocabulary import MARKERS, Vocabulary
 from tests.helpers.qwen_vocabulary import qwen_tokenizer, qwen_vocabulary
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 TEXTS = ("哈哈哈", "AA1141 to MIA, 757-223", "<|im_end|>", "", "前方高能")
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from mmtpp.core.training.lr_schedule import lr_factor
 
@@ -18,7 +19,6 @@ def test_schedule_rises_and_falls():
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
 def test_after_the_warm_up_the_schedule_equals_torchs(schedule: str):
     """Peak 1 and final factor 0.1; torch's schedulers start after the warm-up of two steps."""
-    torch = pytest.importorskip("torch")
     schedulers = torch.optim.lr_scheduler
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     num_decay_steps = 8

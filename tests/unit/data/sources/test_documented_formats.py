@@ -11,7 +11,7 @@ import pytest
 import mmtpp
 from tests.helpers.event_files import PACKERS
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[4] / "docs"
 PAGE = (DOCS / "formats.md").read_text()
 FORMATS = PAGE.split("## Samples")[1].split("\n## ")[0]
 COLUMNS = {"sequence": "machine", "time": "time", "type": "what", "text": "note"}

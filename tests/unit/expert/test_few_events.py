@@ -20,7 +20,7 @@ from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.marginal_losses import marginal_losses
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
 from mmtpp.train.expert_loop import final_metrics, warn_below_marginal
-from tests.unit.expert.conftest import TICK, SmallFit, alternating_sequences, finish
+from tests.helpers.small_experts import TICK, SmallFit, alternating_sequences, finish
 
 
 def _histories(sequences: list[ScoredSequence]) -> list[History]:

@@ -2,7 +2,8 @@
 
 import gzip
 import io
-from datetime import date
+import math
+from datetime import date, datetime
 from decimal import Decimal
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from mmtpp.core.errors import ConfigError
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
+from mmtpp.data.sources.decimals import plain_number
 from mmtpp.data.sources.event_files import MalformedFileError
 from mmtpp.data.sources.reader import ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes
@@ -131,6 +133,105 @@ def test_dates_without_a_time_of_day_and_decimals_are_times():
     pq.write_table(pa.table({"t": pa.array([Decimal("1.50")])}), sink)
     (sequence,) = _read("t.parquet", sink.getvalue(), Columns(time="t"), ()).sequences
     assert sequence.times.tolist() == [1.5]
+
+
+_DECIMALS = Columns(time="t", sequence="id", type="k", text="x", interval="dt", split="s")
+
+
+def _decimal_table(rows: list[dict[str, str | None]], scale: int) -> bytes:
+    """Content of a Parquet file whose columns, except for the split, are of the type decimal128."""
+    kind = pa.decimal128(30, scale)
+    columns = {
+        name: pa.array([row[name] for row in rows])
+        if name == "s"
+        else pa.array([None if row[name] is None else Decimal(row[name]) for row in rows], kind)
+        for name in rows[0]
+    }
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def _is_same(first: ParsedFile, second: ParsedFile) -> bool:
+    """Whether two files have the same events, rejected records apart."""
+    same = len(first.sequences) == len(second.sequences) and first.splits == second.splits
+    return same and all(
+        (a.sequence_id, a.texts, a.times.tolist(), a.types.tolist())
+        == (b.sequence_id, b.texts, b.times.tolist(), b.types.tolist())
+        for a, b in zip(first.sequences, second.sequences, strict=True)
+    )
+
+
+@pytest.mark.parametrize("scale", [2, 0])
+def test_columns_of_decimals_give_the_events_of_the_same_numbers_in_csv(scale: int):
+    half = ".5" if scale else ""
+    rows = [
+        {"t": "1", "id": "7", "k": "0", "x": "12" + half, "dt": None, "s": "train"},
+        {"t": "2" + half, "id": "7", "k": "2", "x": "3", "dt": "1" + half, "s": "train"},
+        {"t": "4", "id": "-8", "k": "1", "x": None, "dt": "9", "s": "dev"},
+        {"t": "5", "id": "-8", "k": "1", "x": "0", "dt": "9", "s": "dev"},
+    ]
+    text = "t,id,k,x,dt,s\n" + "\n".join(
+        ",".join(value or "" for value in row.values()) for row in rows
+    )
+    decimals = _read("t.parquet", _decimal_table(rows, scale), _DECIMALS, ())
+    written = _read("t.csv", text.encode(), _DECIMALS, ())
+    assert (decimals.rejected, written.rejected) == ([], [])
+    assert _is_same(decimals, written)
+    assert [sequence.sequence_id for sequence in decimals.sequences] == ["7", "-8"]
+    assert decimals.sequences[0].texts == ("12" + half, "3")
+    assert decimals.counts == written.counts
+    assert decimals.counts.num_disagreeing == 1
+
+
+def test_decimals_stay_apart_and_a_type_between_two_numbers_is_rejected():
+    close = ["9007199254740992", "9007199254740993"]  # one float
+    rows = [{"t": "1", "id": value, "k": "1"} for value in close]
+    columns = Columns(time="t", sequence="id", type="k")
+    ids = [
+        s.sequence_id for s in _read("t.parquet", _decimal_table(rows, 0), columns, ()).sequences
+    ]
+    assert ids == close
+    finer = ["0.1000000000000000000000001", "0.1000000000000000000000002"]
+    rows = [{"t": "1", "id": value, "k": "1.5"} for value in finer]
+    parsed = _read("t.parquet", _decimal_table(rows, 25), columns, ())
+    assert [record.cause for record in parsed.rejected] == ["unreadable_type"] * 2
+    assert [record.sequence_id for record in parsed.rejected] == finer
+
+
+def test_dates_in_columns_of_decimals_are_read_in_their_format():
+    columns = Columns(time="t", time_format="%Y%m%d")
+    for scale in (0, 2):
+        data = _decimal_table([{"t": "19700102"}, {"t": "19700103"}], scale)
+        (sequence,) = _read("t.parquet", data, columns, ()).sequences
+        assert sequence.times.tolist() == [86400.0, 172800.0]
+    columns = Columns(time="t", date="d", time_format="%Y%m%d %H%M")
+    data = _decimal_table([{"d": "19700102", "t": "1030"}], 2)
+    (sequence,) = _read("t.parquet", data, columns, ()).sequences
+    assert sequence.times.tolist() == [86400.0 + 10.5 * 3600]
+
+
+def test_plain_numbers():
+    numbers = [Decimal(text) for text in ("7.00", "-0.0", "1E+3", "1.50", "1E-7")]
+    assert list(map(plain_number, numbers)) == [7, 0, 1000, 1.5, 1e-7]
+    assert [type(plain_number(number)) for number in numbers] == [int, int, int, float, float]
+    assert plain_number(Decimal("-Infinity")) == -math.inf
+    assert all(math.isnan(plain_number(Decimal(text))) for text in ("NaN", "sNaN"))  # pyright: ignore[reportArgumentType]
+    longer = Decimal("0.1234567890123456789")
+    assert plain_number(longer) is longer
+    assert [plain_number(value) for value in (None, "7.00", True)] == [None, "7.00", True]
+
+
+def test_dates_as_ids_are_written_and_as_texts_are_rejected():
+    columns = Columns(time="t", sequence="id", text="x")
+    when = [date(2024, 1, 31), datetime(2024, 1, 31, 12, 30)]
+    for day, name in zip(when, ("2024-01-31", "2024-01-31 12:30:00"), strict=True):
+        parsed = _read("t.parquet", parquet_bytes([{"t": 1, "id": day, "x": "a"}]), columns, ())
+        assert [sequence.sequence_id for sequence in parsed.sequences] == [name]
+        parsed = _read("t.parquet", parquet_bytes([{"t": 1, "id": "a", "x": day}]), columns, ())
+        (rejected,) = parsed.rejected
+        assert rejected.cause == "invalid_text"
+        assert f"text is of the type {type(day).__name__}: datetime" in rejected.detail
 
 
 def test_odd_ids_headers_and_declared_intervals():

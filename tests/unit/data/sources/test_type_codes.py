@@ -12,7 +12,7 @@ from mmtpp.data.encode.type_names import choose_type_names, unnamed_types_error
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.columns import Columns
-from mmtpp.data.sources.reader import ParsedFile
+from mmtpp.data.sources.reader import InvalidValue, ParsedFile
 from mmtpp.data.sources.type_codes import TypeCodes, order_names, type_name
 
 COLUMNS = Columns(time="t", type="k")
@@ -76,6 +76,13 @@ def test_integers_with_gaps_which_become_decimals_keep_their_names():
 
 def test_names_of_values():
     assert [type_name(v) for v in (3, 3.0, "3", " 3.0 ", Decimal(3))] == ["3", "3", "3", "3", "3"]
+    assert [type_name(Decimal(text)) for text in ("3.00", "9007199254740993", "0E+2")] == [
+        "3",
+        "9007199254740993",  # no float has this value
+        "0",
+    ]
+    assert [type_name(Decimal(text)) for text in ("1.5", "NaN", "sNaN", "Infinity")] == [None] * 4
+    assert TypeCodes(()).code(Decimal("sNaN")) == InvalidValue("missing_type", "type is nan")
     assert [type_name(v) for v in (True, "007", "1.5")] == ["true", "007", "1.5"]
     assert [type_name(v) for v in (None, "", " ", float("nan"), 1.7, [1])] == [None] * 6
 

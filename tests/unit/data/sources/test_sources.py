@@ -78,6 +78,8 @@ def test_a_byte_order_mark_is_no_obstacle():
         (_event(TPP_attribute={"event_type": "humor"}), "unnamed_type"),
         (_event(TPP_attribute={"event_type": [3]}), "unreadable_type"),
         (_event(text=None), "missing_text"),
+        (_event(text=7), "invalid_text"),
+        (_event(text=["a"]), "invalid_text"),
         (_event(text="\ud800"), "invalid_text"),
         (_event(image_path=7), "invalid_image_path"),
         (_event(image_path="\ud800.png"), "invalid_image_path"),
@@ -170,7 +172,6 @@ def test_any_list_is_accounted_for(events: list):
 
 
 def test_the_demo_has_the_known_numbers_of_sequences_and_events():
-    pytest.importorskip("PIL")
     departures = load_departures()
     by_aircraft = list(sequences(departures, sequence="aircraft"))
     assert (len(by_aircraft), sum(len(events) for _, events in by_aircraft)) == (3149, 322326)
