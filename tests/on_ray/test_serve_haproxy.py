@@ -63,6 +63,7 @@ def test_haproxy_answers_with_a_token_and_after_a_kill(expert, tmp_path: Path):
     environment = {
         **{key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"},
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",  # beside the cluster of the other tests
     }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, expert["model_uri"], str(tmp_path), json.dumps(events)],
