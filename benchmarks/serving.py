@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
+
 import orjson
 import psutil
 import ray
@@ -74,17 +76,16 @@ def expert_and_events() -> tuple[str, list[dict[str, Any]]]:
 
 
 def loads(model: str, events: list[dict[str, Any]], haproxy: str) -> dict[str, Any]:
-    """What ``benchmarks.serving_load`` prints; Ray reads its environment when it is imported."""
+    """What ``benchmarks.serving_load`` finds; Ray reads its environment when it is imported."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "events.json"
-        path.write_bytes(orjson.dumps(events))
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.serving_load", model, str(path)],
+        sent, result = Path(folder) / "events.json", Path(folder) / "result.json"
+        sent.write_bytes(orjson.dumps(events))
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.serving_load", model, str(sent), str(result)],
             env={**os.environ, **ray_environment(), HAPROXY: haproxy},
             check=True,
-            stdout=subprocess.PIPE,
         )
-    return orjson.loads(done.stdout.splitlines()[-1])
+        return orjson.loads(result.read_bytes())
 
 
 def in_process(forecaster: Forecaster, events: list[dict[str, Any]]) -> float:

@@ -27,6 +27,7 @@ import ray
 from ray.util.state import list_actors
 
 from benchmarks.measure import finish_section, machine
+from benchmarks.quality.run import WORK
 from benchmarks.serving import RESULT, expert_and_events
 from benchmarks.serving_clients import (
     HAPROXY,
@@ -183,11 +184,12 @@ def main() -> int:
     """Run both layouts and write their section of the page; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1800.0, help="of the first layout")
-    parser.add_argument("--num-shards", type=int, default=0, help="measure one layout and print it")
+    parser.add_argument("--num-shards", type=int, default=0, help="measure one layout only")
+    parser.add_argument("--result", type=Path, help="file of the figures of one layout")
     arguments = parser.parse_args()
     seconds: float = arguments.seconds
     if arguments.num_shards:
-        print(orjson.dumps(measure(arguments.num_shards, seconds)).decode())
+        arguments.result.write_bytes(orjson.dumps(measure(arguments.num_shards, seconds)))
         return 0
     rows: list[str] = []
     missed: list[str] = []
@@ -196,15 +198,14 @@ def main() -> int:
         "gateway and two shards, Serve's proxy": (2, "0", seconds / 3),
     }
     for name, (num_shards, haproxy, duration) in layouts.items():
-        command = [sys.executable, "-m", "benchmarks.serving_chaos"]
-        options = ["--num-shards", str(num_shards), "--seconds", str(duration)]
-        done = subprocess.run(
-            [*command, *options],
+        result = WORK / "serving" / f"chaos-{num_shards}.json"
+        command = [sys.executable, "-m", "benchmarks.serving_chaos", "--result", str(result)]
+        subprocess.run(
+            [*command, "--num-shards", str(num_shards), "--seconds", str(duration)],
             env={**os.environ, **ray_environment(), HAPROXY: haproxy},
             check=True,
-            stdout=subprocess.PIPE,
         )
-        found = orjson.loads(done.stdout.splitlines()[-1])
+        found = orjson.loads(result.read_bytes())
         rows.append(_row(name, duration, found))
         if found["wrong"] or found["difference"] >= MAX_DIFFERENCE:
             missed.append(name)

@@ -1,8 +1,8 @@
 """The load part of ``benchmarks.serving``: one way to reach the service, in a process of its own.
 
-    python -m benchmarks.serving_load MODEL EVENTS
+    python -m benchmarks.serving_load MODEL EVENTS RESULT
 
-Prints a JSON object: figures by name as text, and ``rate`` and ``p99_ms`` of the load with a floor.
+Writes a JSON object: figures by name as text, and ``rate`` and ``p99_ms`` of the load with a floor.
 """
 
 import logging
@@ -57,7 +57,7 @@ def main() -> int:
     model, events = sys.argv[1], orjson.loads(Path(sys.argv[2]).read_bytes())
     ray.init(logging_level=logging.WARNING)
     with service(model) as url:
-        print(orjson.dumps(figures(url, events)).decode())
+        Path(sys.argv[3]).write_bytes(orjson.dumps(figures(url, events)))
     ray.shutdown()
     return 0
 
