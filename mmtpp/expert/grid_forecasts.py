@@ -115,8 +115,12 @@ class GridForecasts:
     def _type_probabilities(self, rows: slice) -> torch.Tensor:
         """(rows, K) float64 probabilities of the next type after some of the events."""
         total = torch.zeros((), dtype=torch.float64)
-        for network, hidden, cdf in zip(self.networks, self.hidden, self.own_cdfs, strict=True):
-            intervals, weights = self._quantiles(cdf[rows])
+        number = len(self.networks)
+        of_all = self._quantiles(torch.cat([cdf[rows] for cdf in self.own_cdfs]))
+        parts = zip(*(values.tensor_split(number, 1) for values in of_all), strict=True)
+        for network, hidden, (intervals, weights) in zip(
+            self.networks, self.hidden, parts, strict=True
+        ):
             total = total + network.mean_type_probabilities(hidden[rows], intervals, weights)
         return (total / total.sum(0)).T
 

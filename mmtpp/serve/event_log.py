@@ -64,6 +64,7 @@ class EventLog:
     def __init__(self, path: str) -> None:
         self.path = path
         self._heads: dict[str, SequenceHead] = {}  # of sequences with events that were added
+        self._known_types: set[int] = set()  # types that this process has written
         with self._errors():
             if path != IN_MEMORY:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -146,8 +147,10 @@ class EventLog:
         ]
         with self._errors(), self._transaction():
             self._database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
-            codes = [(code,) for code in {event.type_code for _, event in events}]
-            self._database.executemany("INSERT OR IGNORE INTO types VALUES (?)", codes)
+            codes = {event.type_code for _, event in events} - self._known_types
+            rows_of_types = [(code,) for code in codes]
+            self._database.executemany("INSERT OR IGNORE INTO types VALUES (?)", rows_of_types)
+        self._known_types |= codes
         if len(self._heads) > _MAX_HEADS:
             self._heads.clear()  # they are read again
         for position, event in events:

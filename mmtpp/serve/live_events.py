@@ -156,7 +156,11 @@ def to_sequence(sequence_id: str, events: Sequence[LiveEvent]) -> EventSequence:
 
 def _is_unicode(text: str) -> bool:
     """Whether a text can be written: JSON's escapes may name halves of surrogate pairs."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown(value: object) -> str:

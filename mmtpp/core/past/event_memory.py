@@ -69,7 +69,8 @@ class MemoryState:
     def join(cls, states: Sequence["MemoryState"]) -> "MemoryState":
         """The pasts of N sequences, at least one, from those of each."""
         names = [part.name for part in fields(cls)]
-        return cls(*(np.stack([getattr(state, n) for state in states], axis=-1) for n in names))
+        values = (np.array([getattr(state, name) for state in states]) for name in names)
+        return cls(*(np.moveaxis(value, 0, -1) for value in values))
 
     def split(self) -> list["MemoryState"]:
         """The past of each of N sequences."""
