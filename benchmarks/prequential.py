@@ -6,7 +6,8 @@ Finished trials are kept in the folder of the quality benchmark's stores.
 
     python -m benchmarks.prequential
 
-writes ``prequential.md``. It needs ``MMTPP_TEST_DATA``, as the quality benchmark does.
+writes a section of ``prequential.md`` for each set. It needs ``MMTPP_TEST_DATA``, as the quality
+benchmark does.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure import machine
+from benchmarks.measure import finish_section, machine
 from benchmarks.quality.results import BUDGET
 from benchmarks.quality.run import WORK, configuration, prepare_set
 from benchmarks.quality.sets import DataSet, data_sets
@@ -240,20 +241,13 @@ def main() -> int:
     torch.set_num_threads(1)
     records = [json.loads(line) for line in RESULTS.open()] if RESULTS.exists() else []
     sets = data_sets(WORK)
-    lines = [
-        "# Keeping up with new events",
-        "",
-        f"`python -m benchmarks.prequential --sets {' '.join(names)}`; {machine('torch')}; mean ± "
-        f"standard deviation over {len(SEEDS)} seeds, of `retrained` one seed. Intervals are over "
-        "sequences.",
-        "",
-    ]
     for name in names:
         if name not in sets:
             print(f"{name} is left out: set MMTPP_TEST_DATA", file=sys.stderr)
             continue
-        lines += set_table(name, run_set(Trials(sets[name], records)))
-    REPORT.write_text("\n".join(lines))
+        heading, *lines = set_table(name, run_set(Trials(sets[name], records)))
+        how = f"`python -m benchmarks.prequential --sets {name}`; {machine('torch')}."
+        finish_section("\n".join([heading, "", how, *lines]), REPORT)
     return 0
 
 
