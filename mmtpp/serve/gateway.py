@@ -393,6 +393,13 @@ def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
     async def remove(sequence_id: Name) -> dict[str, int]:
         return await gateway.remove(sequence_id)
 
+    _add_status(web, gateway)
+    return web
+
+
+def _add_status(web: FastAPI, gateway: Gateway) -> None:
+    """Add the page, and what tells machines whether the service answers."""
+
     @web.get("/health", summary="Whether the process answers")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
@@ -404,5 +411,3 @@ def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
     @web.get("/", summary="A page that shows a live sequence")
     async def page() -> HTMLResponse:
         return HTMLResponse(PAGE.read_text(encoding="utf-8"))
-
-    return web
