@@ -184,7 +184,8 @@ def check_finetune(config: RunConfig) -> None:
     """
     if config.is_trained_by_pretrain:
         raise ConfigError(
-            "this kind of model is trained by pretrain alone: it can forecast at once",
+            "an expert and a model of soft tokens are trained by pretrain alone: they can forecast "
+            "at once",
             setting=f"model.preset = {config.model.preset}, template.style = "
             f"{config.template.style}; run jobs/pretrain.py",
         )

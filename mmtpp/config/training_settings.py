@@ -77,7 +77,7 @@ class TrainingSection(Section):
     """Minimum number of workers with which training continues while machines are missing; batches
     stay the same. 0 waits for all workers."""
     seed: Annotated[NonNegativeInt, Affects.RUN] = 0
-    """Seed of everything random, at least 0: initialisation, sample order, packing, dropout, random
+    """Seed, at least 0, of initialisation, sample order, packing, dropout, random
     marks of compression, the bootstrap and sampled futures."""
     samples_per_step: Annotated[PositiveInt, Affects.RUN] = 8
     """Global batch in packed samples, above 0, independent of the number of workers."""

@@ -44,7 +44,7 @@ def forecast_tables(
         trained_tasks: Tasks that the model was trained on.
 
     Returns:
-        Tables of ``next_event.forecast_schema``, and the counts of texts that a language model
+        Tables of ``next_event.forecast_schema``, and the counts of texts that the model
         cannot read whole.
     """
     return _BY_KIND[kind](config, store, sample_settings, trained_tasks)
@@ -72,7 +72,7 @@ def _soft_tables(
     sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
 ) -> Forecasts:
-    """Forecasts of a soft model, which reads no texts."""
+    """Forecasts of a soft model, and the counts of texts that it cannot read whole."""
     hardware, location = _hardware_and_location(config, store)
     sample_settings = with_memory(
         replace(sample_settings, supervision=FollowingEvent(())), location.scored_uri
@@ -85,7 +85,8 @@ def _soft_tables(
     )
     plan = make_plan(sample_settings, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
-    return map_samples(plan, SoftNextEventActor, settings, pool, title="predict"), {}
+    tables = map_samples(plan, SoftNextEventActor, settings, pool, title="predict")
+    return tables, plan.long_texts.counts()
 
 
 def _language_model_tables(

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 
 import pyarrow as pa
 
 from mmtpp.core.representation.supervision import AllTokens, FutureOrigins
 from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
+from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.evaluate.actors.soft_actors import (
     SoftFutureActor,
@@ -25,18 +27,22 @@ class EvaluatedSoftModel(EvaluatedModel):
     """Forecasts of a language model that reads soft tokens."""
 
     def _target_tables(self) -> Iterable[pa.Table]:
-        context = self.context
-        # short sequences share a forward pass
-        sample_settings = replace(self._sample_settings, supervision=AllTokens(), packed=True)
         settings = SoftTargetScorerSettings(
-            sample_settings=sample_settings,
-            location=context.location,
+            sample_settings=self._target_settings,
+            location=self.context.location,
             grid=density_grid(self.trained_tasks.interval_range),
         )
-        plan = make_plan(sample_settings, context.vocabulary.token_ids())
         return map_samples(
-            plan, SoftTargetScorer, settings, context.actors, title="evaluate: forecasts"
+            self._target_plan,
+            SoftTargetScorer,
+            settings,
+            self.context.actors,
+            title="evaluate: forecasts",
         )
+
+    def cut_text_counts(self) -> dict[str, float]:
+        """Numbers of texts that were cut for the targets."""
+        return self._target_plan.long_texts.metrics("targets_")
 
     def sample_futures(self) -> Iterable[pa.Table]:
         """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
@@ -66,6 +72,15 @@ class EvaluatedSoftModel(EvaluatedModel):
             **({"adapter": model.adapter_uri} if model.adapter_uri else {}),
             "events": "one soft token each",
         }
+
+    @property
+    def _target_settings(self) -> SampleSettings:
+        """Settings of the samples of targets; short sequences share a forward pass."""
+        return replace(self._sample_settings, supervision=AllTokens(), packed=True)
+
+    @cached_property
+    def _target_plan(self) -> Plan:
+        return make_plan(self._target_settings, self.context.vocabulary.token_ids())
 
     @property
     def _sample_settings(self) -> SampleSettings:

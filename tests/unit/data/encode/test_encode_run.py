@@ -69,6 +69,7 @@ def test_files_are_joined_where_ids_repeat(
     vocabulary = cast(Any, SimpleNamespace(hash="v", tokenizer_json="{}"))
     folders = encode._DataFolders(str(tmp_path), "request", vocabulary)
     first, second = folders.create(), folders.create(attempt="joined")
+    (Path(second) / TOKENIZER_FILE).unlink()  # the folder must be created by the run itself
     pipeline = _Pipeline(first, partitioning, ids_repeat=ids_repeat)
     encoded = encode._run(
         cast(Any, pipeline), SHARDS, cast(Any, inputs), folders, "old", may_join=may_join

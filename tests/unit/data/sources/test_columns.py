@@ -211,6 +211,12 @@ def test_dates_in_columns_of_decimals_are_read_in_their_format():
     assert sequence.times.tolist() == [86400.0 + 10.5 * 3600]
 
 
+def test_long_decimals_stay_whatever_their_scale():
+    digits = "1.23456789012345678901"
+    assert str(plain_number(Decimal(digits + "00000"))) == digits
+    assert plain_number(Decimal("1E+5000")) == Decimal("1E+5000")  # no integer of 5,001 digits
+
+
 def test_plain_numbers():
     numbers = [Decimal(text) for text in ("7.00", "-0.0", "1E+3", "1.50", "1E-7")]
     assert list(map(plain_number, numbers)) == [7, 0, 1000, 1.5, 1e-7]
@@ -218,7 +224,7 @@ def test_plain_numbers():
     assert plain_number(Decimal("-Infinity")) == -math.inf
     assert all(math.isnan(plain_number(Decimal(text))) for text in ("NaN", "sNaN"))  # pyright: ignore[reportArgumentType]
     longer = Decimal("0.1234567890123456789")
-    assert plain_number(longer) is longer
+    assert str(plain_number(longer)) == str(longer)
     assert [plain_number(value) for value in (None, "7.00", True)] == [None, "7.00", True]
 
 
