@@ -107,7 +107,7 @@ bench-start-up: setup ## from the command of a training to its first update, by 
 bench-forecast: setup ## every target in one pass against a pass for each (a minute) [data]
 	$(BIN)/python -m benchmarks.forecast
 
-bench-serve: setup ## live forecasts under load, and while processes are killed (35 minutes; CHAOS_SECONDS=60 for a short one) [data]
+bench-serve: setup ## live forecasts under load, and while processes are killed (55 minutes; CHAOS_SECONDS=60 for a short one) [data]
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.serving_chaos $(if $(CHAOS_SECONDS),--seconds $(CHAOS_SECONDS))
 	$(BIN)/python -m benchmarks.serving_language

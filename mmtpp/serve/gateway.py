@@ -344,6 +344,11 @@ async def _answer_invalid(_request: Request, error: Exception) -> Response:
     return Response(json.dumps({"detail": faults}), 422, media_type="application/json")
 
 
+async def _answer_fault(_request: Request, error: Exception) -> Response:
+    """A fault of the program, in JSON: the 500 of a proxy, whose process died, is plain text."""
+    return JSONResponse({"detail": f"the service has a fault: {type(error).__name__}"}, 500)
+
+
 def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
     """The FastAPI application with its routes, behind ``Guard``."""
     web = FastAPI(
@@ -358,6 +363,7 @@ def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
         max_bytes=1024 * settings.max_body_kib,
     )
     web.add_exception_handler(RequestValidationError, _answer_invalid)
+    web.add_exception_handler(Exception, _answer_fault)
 
     @web.post("/v1/sequences/{sequence_id:path}/events", summary="Append events to a sequence")
     async def append(sequence_id: Name, body: NewEvents) -> JsonResponse:

@@ -32,7 +32,7 @@ def read_token(token_file: str) -> str:
 
     Raises:
         ConfigError: The file cannot be read, or it is empty; or there is no file, and requests come
-            through HAProxy, which listens on all addresses and hides who sends them.
+            through HAProxy, which hides who sends them.
     """
     if not token_file:
         if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
@@ -115,7 +115,9 @@ class Guard:
         elif self._token:
             return None  # the page, which sends the token with its own requests
         elif not _is_local(scope.get("client")) or any(name in headers for name in PROXY_HEADERS):
-            return 403, "requests from other machines need a token; set token_file"
+            return 403, (
+                "requests from other machines, or through a proxy, need a token; set token_file"
+            )
         elif not _names_this_machine(headers):
             return 403, "requests of pages of other hosts need a token; set token_file"
         return None

@@ -1,7 +1,7 @@
 """The live model of a forecaster: a temporal expert with its states, or a language model."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.config.load import with_values
@@ -58,7 +58,8 @@ class LiveExpert(LiveModel):
         self._expert, self._watch = expert, watch
         vocabulary = forecaster.vocabulary or load_model_vocabulary(forecaster.path)
         codes = forecaster.trained_tasks.type_codes
-        self._settings = lru_cache(maxsize=64)(self._build_settings)
+        # of the forecaster alone: with self, a cycle would keep a replaced model
+        self._settings = lru_cache(maxsize=64)(partial(_build_settings, forecaster))
         self._states = ExpertStates(
             expert, vocabulary, codes, max_sequences=max_sequences, watch=watch
         )
@@ -95,14 +96,6 @@ class LiveExpert(LiveModel):
             answers.update(zip(indices, forecasts, strict=True))
         return [answers[index] for index in range(len(requests))]
 
-    def _build_settings(self, futures: int, horizon: float, seed: int) -> DensityForecastSettings:
-        changes = {"prediction.num_futures": futures, "prediction.horizon": horizon}
-        return DensityForecastSettings(
-            trained_tasks=self.forecaster.trained_tasks,
-            prediction=with_values(self.forecaster.config, changes).prediction,
-            seed=seed,
-        )
-
     def _state(self, request: ForecastRequest, read: ReadEvents) -> SequenceState:
         if request.text:
             raise ConfigError("a temporal expert forecasts no texts", setting="text = true")
@@ -125,3 +118,14 @@ class LiveExpert(LiveModel):
     def drift(self) -> dict[str, float]:
         """Figures of the newest events that were compared with the forecasts before them."""
         return self._watch.figures()
+
+
+def _build_settings(
+    forecaster: Forecaster, futures: int, horizon: float, seed: int
+) -> DensityForecastSettings:
+    changes = {"prediction.num_futures": futures, "prediction.horizon": horizon}
+    return DensityForecastSettings(
+        trained_tasks=forecaster.trained_tasks,
+        prediction=with_values(forecaster.config, changes).prediction,
+        seed=seed,
+    )

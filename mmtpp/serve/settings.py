@@ -58,7 +58,7 @@ class ServeSettings(BaseModel):
     the model again; 0 keeps none."""
     batch_wait_ms: NonNegativeFloat = 0.0
     """Longest time that a request waits for others that are carried out with it, in ms. Those that
-    come while others are carried out always go together."""
+    come while others are carried out mostly go together anyway."""
     watched_per_s: PositiveFloat = WATCHED_PER_S
     """Largest number of new events in a second, over all shards, that an expert compares with the
     forecasts before them, for the figures of drift."""

@@ -1,7 +1,6 @@
 """A shard of the application: one process that holds its share of the sequences."""
 
 import asyncio
-import gc
 import logging
 import time
 from collections import Counter
@@ -114,9 +113,6 @@ class Shard:
             self._live.replace_model(loaded)
             for name in figures:  # of the model before; the new one has compared no event yet
                 self._drift.set(0.0, {"figure": name})
-            # as Serve does after the start: the model stays, so no later collection visits it
-            gc.collect()
-            gc.freeze()
         self._model = model
         # an attribute of methods that serve.batch has wrapped
         self.forecast.set_max_batch_size(loaded.max_batch)  # pyright: ignore[reportAttributeAccessIssue]
@@ -254,9 +250,10 @@ class Shard:
         return self._model.uri
 
     def check_health(self) -> None:
-        """Serve replaces a shard whose log cannot be read."""
+        """Serve replaces a shard whose log cannot be read. Figures of the last events are set."""
         if self._live is not None:
             self._live.log.heads([""])
+            self._set_gauges()
 
     @property
     def _sequences(self) -> LiveSequences:
@@ -264,13 +261,12 @@ class Shard:
         return self._live
 
     def _set_gauges(self) -> None:
+        if (now := time.monotonic()) >= self._next_drift:
+            self._next_drift = now + DRIFT_EVERY_S
+            for name, value in self._sequences.model.drift().items():
+                self._drift.set(value, {"figure": name})
         for name, value in self._sequences.model.counts().items():
             self._states.set(value, {"figure": name})
-        if (now := time.monotonic()) < self._next_drift:
-            return
-        self._next_drift = now + DRIFT_EVERY_S
-        for name, value in self._sequences.model.drift().items():
-            self._drift.set(value, {"figure": name})
 
 
 def _as_json(outcome: Outcome) -> dict[str, Any]:

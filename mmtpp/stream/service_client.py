@@ -15,7 +15,7 @@ TIMEOUT_S = 60.0  # of one request
 _WRONG_ADDRESS = (401, 403, 404, 405)
 _TOO_LARGE = 413
 _INVALID = 422
-_AGAIN = (409, 429, 500, 502, 503, 504)
+_AGAIN = (408, 409, 429, 500, 502, 503, 504)
 
 
 class ServiceAwayError(MmtppError):

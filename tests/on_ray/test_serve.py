@@ -60,7 +60,9 @@ class Service:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read())
+            content = error.read()
+            is_json = error.headers.get_content_type() == "application/json"
+            return error.code, json.loads(content) if is_json else content.decode()
 
     def append(self, name: str, events: list[dict], **fields: object):
         """Append events to a sequence."""
@@ -223,7 +225,10 @@ def _send(service: Service, name: str, events: list[dict], until: float) -> tupl
             assert rejected["events"] == sent + 1, answer
             sent += 1
         else:
-            assert status in (0, 502, 503, 504), (status, answer)
+            assert status in (0, 500, 502, 503, 504), (status, answer)
+            assert status != 500 or isinstance(answer, str), (
+                answer
+            )  # of a proxy, not of the program
             retries += 1
             time.sleep(0.2)
     return sent, retries

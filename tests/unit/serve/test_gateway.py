@@ -1,16 +1,26 @@
-"""What a gateway answers when a shard is away, slow, full or faulty. The shards are stand-ins."""
+"""What a gateway answers when a shard is away, slow, full or faulty.
+
+The shards are stand-ins, but for those of a gateway with its own.
+"""
 
 import asyncio
 import json
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi import HTTPException
+from ray import serve
 from ray.exceptions import ActorDiedError, RayTaskError
 
+from mmtpp.api.forecaster import Forecaster
 from mmtpp.core.errors import StorageError
-from mmtpp.serve.gateway import Gateway, MixedEvents, shard_of, web_application
+from mmtpp.serve.event_log import EventLog
+from mmtpp.serve.gateway import Gateway, GatewayWithShard, MixedEvents, shard_of, web_application
 from mmtpp.serve.settings import ServeSettings
+from tests.helpers.live_models import KNOWN, TYPES, expert_forecaster
 
 
 class _Shard:
@@ -76,6 +86,10 @@ def _name_of(shard: int) -> str:
 
 def _post(gateway: Gateway, body: object) -> tuple[int, dict[str, str], dict[str, Any]]:
     """Status, headers and body of the answer to a request of many sequences, sent by HTTP."""
+    return asyncio.run(_answer(gateway, body))
+
+
+async def _answer(gateway: Gateway, body: object) -> tuple[int, dict[str, str], dict[str, Any]]:
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -93,7 +107,8 @@ def _post(gateway: Gateway, body: object) -> tuple[int, dict[str, str], dict[str
         "client": ("127.0.0.1", 5),
     }
     web = web_application(ServeSettings(model_uri="m"), gateway)
-    asyncio.run(web(scope, receive, send))
+    with suppress(RayTaskError):  # Starlette raises it again after the answer, for the log
+        await web(scope, receive, send)
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], headers, json.loads(sent[1]["body"])
 
@@ -156,3 +171,55 @@ def test_working_shards_get_the_events_of_their_sequences():
     assert (status, answer["accepted"], answer["unknown"]) == (200, 3, [])
     assert [shard.accepted for shard in shards] == [[events[1]], [events[0], events[2]]]
     assert asyncio.run(_gateway(*shards).ready()) == {"shards": 2, "models": ["model"]}
+
+
+def test_a_gateway_with_its_shard_answers_in_one_process(tmp_path: Path, monkeypatch):
+    """Serve's batches belong to the event loop in which the first one was carried out."""
+    forecaster = expert_forecaster()
+    name = TYPES[KNOWN[0]]
+    monkeypatch.setattr(Forecaster, "from_pretrained", lambda *_, **__: forecaster)
+    # they ask the replica that they are in for one number
+    replica = SimpleNamespace(_deployment_config=SimpleNamespace(max_ongoing_requests=1000))
+    monkeypatch.setattr(serve, "get_replica_context", lambda: replica)
+    gateway = GatewayWithShard(ServeSettings(model_uri="m", state_folder=str(tmp_path)))
+
+    def is_full(*_: object) -> None:
+        raise StorageError("the disk is full", where="events")
+
+    async def append_and_forecast() -> None:
+        await gateway.reconfigure({"model_uri": "m", "base_uri": ""})
+        events = [{"sequence": "a", "time": time, "type": name} for time in (1.0, 3.0)]
+        status, _, answer = await _answer(gateway, {"events": events, "forecast": True})
+        assert (status, answer["accepted"]) == (200, 2)
+        sequence = forecaster.sequence([1.0, 3.0], [name] * 2, sequence_id="a")
+        expected = forecaster.forecast(sequence).mean
+        assert answer["forecasts"][0]["interval_mean"] == pytest.approx(expected, rel=1e-4)
+        gateway.check_health()
+        calls = [gateway.forecast("a"), gateway.forecast("unknown")]
+        known, unknown = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(known, dict)
+        assert known["events"] == 2
+        assert isinstance(unknown, HTTPException)
+        assert unknown.status_code == 404
+
+    async def append_to_a_full_disk() -> None:
+        monkeypatch.setattr(EventLog, "append", is_full)
+        event = {"time": 9.0, "type": name}
+        bodies = [MixedEvents(events=[{"sequence": one, **event}]) for one in "abc"]
+        for answer in await asyncio.gather(*map(gateway.append_mixed, bodies)):
+            assert answer["accepted"] == 0
+            assert "the disk is full" in answer["unknown"][0]["message"]
+
+    with asyncio.Runner() as runner:
+        runner.run(append_and_forecast())
+        runner.run(append_to_a_full_disk())
+
+
+def test_a_fault_of_the_program_is_answered_in_json():
+    """Proxies answer 500 in plain text for a process that died."""
+    fault = RayTaskError("append", "Traceback …", ValueError("wrong"))
+    status, headers, answer = _post(
+        _gateway(_Shard(fault)), {"events": [{"sequence": "a", "time": 0, "type": 0}]}
+    )
+    assert (status, headers["content-type"]) == (500, "application/json")
+    assert answer == {"detail": "the service has a fault: RayTaskError"}

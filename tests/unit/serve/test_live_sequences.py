@@ -1,5 +1,7 @@
 """Live sequences: the same forecasts as for whole sequences, and an outcome for every event."""
 
+import gc
+import weakref
 from collections import Counter
 from dataclasses import replace
 
@@ -266,3 +268,16 @@ def test_a_model_that_does_not_know_a_type_of_the_log_is_refused(live: LiveSeque
     with pytest.raises(ModelError, match="types that the model does not know: check"):
         live.replace_model(live_model(fewer, max_sequences=10))
     assert isinstance(live.forecast([ForecastRequest("s")])[0], Forecast)
+
+
+def test_a_replaced_expert_is_freed_at_once(forecaster: Forecaster):
+    live = _live(forecaster)
+    live.append([AppendRequest(_events("s", 3, 0))])
+    live.forecast([ForecastRequest("s")])
+    replaced = weakref.ref(live.model)
+    gc.disable()  # a cycle would keep the states until the next collection
+    try:
+        live.replace_model(live_model(forecaster, max_sequences=1))
+        assert replaced() is None
+    finally:
+        gc.enable()

@@ -75,7 +75,7 @@ def test_events_are_delivered_in_order(tmp_path: Path, service: LiveService):
     assert len(service.bodies) == 4  # nothing is delivered again
 
 
-@pytest.mark.parametrize("fault", [0, 503, 409, 500])
+@pytest.mark.parametrize("fault", [0, 503, 408, 409, 500])
 def test_a_request_without_an_answer_is_sent_again(
     tmp_path: Path, service: LiveService, fault: int
 ):
