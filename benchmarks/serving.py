@@ -37,7 +37,7 @@ from mmtpp.api.forecaster import Forecaster
 from mmtpp.config.load import with_values
 from mmtpp.data.prepare import prepare
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.train.launch import pretrain
@@ -92,7 +92,7 @@ def in_process(forecaster: Forecaster, events: list[dict[str, Any]]) -> float:
     """Events per CPU second of one process without a server: appended, and forecast in batches."""
     with tempfile.TemporaryDirectory() as folder:
         log = EventLog(f"{folder}/log.sqlite")
-        live = LiveSequences(log, live_model(forecaster, max_sequences=1000), max_text=10_000)
+        live = LiveSequences(log, build_live_model(forecaster, max_sequences=1000), max_text=10_000)
         names = [f"s{index}" for index in range(BATCH)]
         requests = endless(events, names)
         rates: list[float] = []
@@ -109,7 +109,7 @@ def in_process(forecaster: Forecaster, events: list[dict[str, Any]]) -> float:
 def gib_of_states(forecaster: Forecaster, events: list[dict[str, Any]]) -> float:
     """Growth of this process with the states of ``STATES`` sequences, in GiB."""
     log = EventLog(IN_MEMORY)
-    live = LiveSequences(log, live_model(forecaster, max_sequences=STATES), max_text=10_000)
+    live = LiveSequences(log, build_live_model(forecaster, max_sequences=STATES), max_text=10_000)
     process = psutil.Process()
     before = process.memory_info().rss
     for start in range(0, STATES, 1000):

@@ -56,7 +56,7 @@ from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.model.base_folder import build_tiny, save_base
 from mmtpp.model.folders.record import TrainedTasks, write_template
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.storage.manifest import load_manifest
@@ -217,7 +217,7 @@ async def compare(
 def in_process(forecaster: Forecaster, events: list[dict[str, Any]]) -> dict[str, str]:
     """CPU time of a request without a server, by the way in which its forecast is computed."""
     live = LiveSequences(
-        EventLog(IN_MEMORY), live_model(forecaster, max_sequences=1), max_text=10_000
+        EventLog(IN_MEMORY), build_live_model(forecaster, max_sequences=1), max_text=10_000
     )
     names = [f"s{index}" for index in range(TOGETHER)]
     for name in names:

@@ -23,7 +23,7 @@ from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.evaluate.forecasts import read_histories
+from mmtpp.evaluate.histories import read_histories
 
 NO_TICK = 1e-9  # of continuous times, for networks that need a tick
 

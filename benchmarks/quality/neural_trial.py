@@ -14,7 +14,7 @@ from mmtpp.config.schema import RunConfig
 from mmtpp.core.point_processes.history import History
 from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.samples.interval_range import interval_range
-from mmtpp.evaluate.forecasts import read_histories
+from mmtpp.evaluate.histories import read_histories
 
 NO_TICK = 1e-9  # tick of continuous times; moves simultaneous events apart for EasyTPP
 

@@ -47,7 +47,7 @@ from mmtpp.data.prepare import prepare
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
-from mmtpp.evaluate.forecasts import read_histories
+from mmtpp.evaluate.histories import read_histories
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 
 HERE = Path(__file__).parent

@@ -30,7 +30,7 @@ from mmtpp.soft.build_soft_model import build_soft_model
 from mmtpp.soft.soft_model import SoftModel
 from mmtpp.soft.soft_rollout import SoftDistributions
 from mmtpp.soft.soft_start import SoftStart
-from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks
+from mmtpp.train.launch.soft_training import build_soft_start, build_soft_tasks
 from mmtpp.train.step import train_step
 
 SOFT = "soft tokens"
@@ -191,7 +191,7 @@ def _validate(config: RunConfig, model: SoftModel, samples: Samples) -> float:
 def _forecast(config: RunConfig, model: SoftModel, samples: Samples) -> pa.Table:
     """Forecast every target; returns a table of ``targets.TARGET_SCHEMA``."""
     manifest, vocabulary = open_store(config)
-    grid = soft_tasks(manifest, _settings(config, "train")).interval_range.grid(num_bytes=2)
+    grid = build_soft_tasks(manifest, _settings(config, "train")).interval_range.grid(num_bytes=2)
     codes = np.asarray(model.settings.type_codes)
     forecaster = SoftDistributions(model.eval(), vocabulary.type_ids(codes.tolist()))
     move = batcher_of(config, vocabulary)

@@ -29,7 +29,7 @@ from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.expert.sequence_state import SequenceState
 from mmtpp.inference.mixture_checks import load_mixed_expert
-from mmtpp.inference.model_sections import model_location
+from mmtpp.inference.model_sections import build_model_location
 from mmtpp.model.backbones.registry import check_backbone
 from mmtpp.model.folders.adapter import base_of_adapter
 from mmtpp.model.folders.description import describe_model
@@ -137,7 +137,7 @@ class Forecaster:
         if expert:
             vocabulary = load_model_vocabulary(path)
             gated = load_mixed_expert(model, description, trained_tasks, vocabulary, where=path)
-        location = model_location(model, "", precision=precision)
+        location = build_model_location(model, "", precision=precision)
         loaded = LoadedModel.load(location, image_px=config.template.image_px)
         is_soft = description.kind == ModelKind.SOFT
         soft = load_soft_distributions(location, loaded) if is_soft else None

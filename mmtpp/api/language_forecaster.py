@@ -12,7 +12,7 @@ from mmtpp.core.events import EventSequence
 from mmtpp.core.representation.template import Template
 from mmtpp.data.from_config import build_template_settings, write_type_names
 from mmtpp.expert.gated_expert import GatedExpert
-from mmtpp.inference.model_sections import generation_settings
+from mmtpp.inference.model_sections import build_generation_settings
 from mmtpp.model.decoding.continued_rows import PASS_TOKENS, ContinuedForecaster, can_continue
 from mmtpp.model.decoding.history_cache import HistoryCache
 from mmtpp.model.folders.record import TrainedTasks
@@ -24,7 +24,7 @@ from mmtpp.predict.next_event import (
     NextEventForecaster,
     NextEventSettings,
     SeenEvents,
-    row_forecaster,
+    build_row_forecaster,
 )
 
 _FORECAST_TASKS = ("time", "type")
@@ -71,7 +71,7 @@ class LanguageForecaster:
         self._template = Template(loaded.token_ids, settings, has_questions=True)
         tasks = [task for task in _FORECAST_TASKS if task in trained_tasks.tasks]
         self._read = HistoryReader(config, loaded.vocabulary, self._template, tasks)
-        self._forecast_row = row_forecaster(loaded, trained_tasks, self._grid)
+        self._forecast_row = build_row_forecaster(loaded, trained_tasks, self._grid)
         self._continue = ContinuedForecaster(loaded.model, self._forecast_row)
         self._next_event = lru_cache(_KEPT_SETTINGS)(
             partial(
@@ -81,7 +81,7 @@ class LanguageForecaster:
                 gated,
                 trained_tasks=trained_tasks,
                 grid=self._grid,
-                generation=generation_settings(config.generation),
+                generation=build_generation_settings(config.generation),
             )
         )
 

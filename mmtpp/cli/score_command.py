@@ -8,7 +8,7 @@ from functools import partial
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.live_events import MAX_TEXT
-from mmtpp.serve.live_model import MAX_SEQUENCES, live_model
+from mmtpp.serve.live_model import MAX_SEQUENCES, build_live_model
 from mmtpp.serve.live_sequences import LiveSequences
 from mmtpp.serve.score import Scorer
 
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     """
     forecaster = Forecaster.from_pretrained(options.model, base=options.base, expert=options.expert)
     log = EventLog(options.state)
-    model = live_model(forecaster, max_sequences=MAX_SEQUENCES)
+    model = build_live_model(forecaster, max_sequences=MAX_SEQUENCES)
     score = Scorer(LiveSequences(log, model, max_text=MAX_TEXT))
     read = partial(os.read, sys.stdin.fileno(), _READ_BYTES)  # what has arrived, without waiting
     for answers in score.answer_lines(iter(read, b"")):

@@ -46,10 +46,10 @@ class ExpertSection(Section):
     max_steps: Annotated[PositiveInt, Affects.RUN] = 5000
     """Largest number of steps of a network."""
     events_per_step: Annotated[Literal["auto"] | PositiveInt, Affects.RUN] = "auto"
-    """Number of events in a step, over all workers, above 0. ``auto``: 1,024. Where images are
-    read, as few as 128, because what they show takes more steps to learn, if ``expert.max_steps``
-    of them make all epochs. With few training events a step has fewer of them, but about 32 or
-    more, so that an epoch has 8 steps."""
+    """Number of events in a step, over all workers, above 0. ``auto``: 1,024. With images: fewer,
+    down to 128, as long as all epochs fit into ``expert.max_steps``. Images take more steps to
+    learn. With few training events a step has fewer of them, but about 32 or more, so that an epoch
+    has 8 steps."""
     learning_rate: Annotated[PositiveFloat, Affects.RUN] = 3e-3
     """Largest learning rate of AdamW, above 0."""
     weight_decay: Annotated[NonNegativeFloat, Affects.RUN] = 0.01
@@ -57,8 +57,8 @@ class ExpertSection(Section):
     num_validations: Annotated[int, Field(ge=1, le=1000), Affects.RUN] = 12
     """Number of validations of a network, 1 to 1000. The best weights are kept."""
     calendar: Annotated[bool, Affects.RUN] = True
-    """Whether the expert reads the time of day, week and year, where the training events span at
-    least two of these periods."""
+    """Whether the expert reads the time of day, week and year, each of them only if the training
+    events span it at least twice."""
     time_zone: Annotated[str, Affects.RUN] = "UTC"
     """IANA name of the calendar's time zone, such as ``Europe/Berlin``; only for times that are
     dates."""

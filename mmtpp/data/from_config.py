@@ -52,21 +52,17 @@ def build_sample_settings(
         split: ``train``, ``validation``, ``test`` or ``all``.
         supervision: Which tokens are labels and which questions are asked.
         reads_template: Whether the model reads events as tokens; a temporal expert does not, so the
-            calendar of the template does not concern it.
+            calendar and the images of the template do not concern it.
         max_sequences: Number of sequences, in order of their ids; 0 for all.
         new_targets: Which targets are new; older ones are replayed in the training split alone.
 
     Raises:
-        ConfigError: The images of the store have another size than the template needs, or the
-            template has a calendar and the store's times are no dates.
+        ConfigError: A model that reads the template needs images of another size than the store
+            has, or its calendar although the store's times are no dates.
     """
     template, window, evaluation = sections.template, sections.window, sections.evaluation
-    if manifest.image_px != template.image_px:
-        raise ConfigError(
-            f"template.image_px = {template.image_px}, but the images of the store have "
-            f"{manifest.image_px} pixels; prepare the store again or change the setting"
-        )
     if reads_template:
+        _check_image_px(template, manifest)
         check_calendar(template, times_are_dates=manifest.times_are_dates, where=sections.store.uri)
         check_soft(sections)
         check_recent_full(sections)
@@ -94,6 +90,14 @@ def build_sample_settings(
         older_tokens=sections.compression.older_tokens(window.max_tokens),
         new_targets=new_targets and new_targets.of_split(split),
     )
+
+
+def _check_image_px(template: TemplateSection, manifest: Manifest) -> None:
+    if manifest.image_px != template.image_px:
+        raise ConfigError(
+            f"template.image_px = {template.image_px}, but the images of the store have "
+            f"{manifest.image_px} pixels; prepare the store again or change the setting"
+        )
 
 
 def build_training_questions(tasks: TaskWeights) -> EveryEvent:

@@ -7,7 +7,7 @@ from mmtpp.config.schema import EvaluationSection, RunConfig
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.actors import ActorPool
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.inference.model_sections import generation_settings, model_location
+from mmtpp.inference.model_sections import build_generation_settings, build_model_location
 from mmtpp.model.decoding.generation import GenerationSettings
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.loaded_model import ModelLocation
@@ -73,12 +73,12 @@ class EvaluationContext:
             evaluation=config.evaluation,
             held_out_sample_settings=held_out_sample_settings,
             training_sample_settings=training_sample_settings,
-            location=model_location(
+            location=build_model_location(
                 config.model, store.manifest.vocabulary_hash, precision=hardware.precision
             ),
             manifest=store.manifest,
             vocabulary=store.vocabulary,
-            generation=generation_settings(config.generation),
+            generation=build_generation_settings(config.generation),
             actors=ActorPool.from_settings(
                 config.training,
                 hardware,

@@ -5,7 +5,9 @@ from mmtpp.model.decoding.generation import GenerationSettings
 from mmtpp.model.loaded_model import ModelLocation
 
 
-def model_location(model: ModelSection, vocabulary_hash: str, *, precision: str) -> ModelLocation:
+def build_model_location(
+    model: ModelSection, vocabulary_hash: str, *, precision: str
+) -> ModelLocation:
     """Where the model of a job is loaded from.
 
     Args:
@@ -22,6 +24,6 @@ def model_location(model: ModelSection, vocabulary_hash: str, *, precision: str)
     )
 
 
-def generation_settings(generation: GenerationSection) -> GenerationSettings:
+def build_generation_settings(generation: GenerationSection) -> GenerationSettings:
     """Settings of written texts, from the section ``generation``."""
     return GenerationSettings(**generation.model_dump())

@@ -12,7 +12,7 @@ from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.inference.model_sections import generation_settings, model_location
+from mmtpp.inference.model_sections import build_generation_settings, build_model_location
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.loaded_model import ModelLocation
 from mmtpp.predict.expert_next_event import DensityForecastSettings
@@ -40,14 +40,14 @@ def forecast_tables(
         kind: Kind of the model.
         config: The whole configuration.
         store: The store.
-        sample_settings: Settings of the samples, one for each sequence.
+        sample_settings: Settings of the samples, one for each sequence, without questions.
         trained_tasks: Tasks that the model was trained on.
 
     Returns:
         Tables of ``next_event.forecast_schema``, and the counts of texts that the model
         cannot read whole.
     """
-    return _BY_KIND[kind](config, store, sample_settings, trained_tasks)
+    return PREDICTED_KINDS[kind](config, store, sample_settings, trained_tasks)
 
 
 def _expert_tables(
@@ -74,9 +74,7 @@ def _soft_tables(
 ) -> Forecasts:
     """Forecasts of a soft model, and the counts of texts that it cannot read whole."""
     hardware, location = _hardware_and_location(config, store)
-    sample_settings = with_memory(
-        replace(sample_settings, supervision=FollowingEvent(())), location.scored_uri
-    )
+    sample_settings = with_memory(sample_settings, location.scored_uri)
     forecast = DensityForecastSettings(
         trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
     )
@@ -97,15 +95,21 @@ def _language_model_tables(
 ) -> Forecasts:
     """Forecasts of a language model, and the counts of texts that it cannot read whole."""
     hardware, location = _hardware_and_location(config, store)
+    grid = trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes)
+    tasks = tuple(name for name in ("time", "type") if name in trained_tasks.tasks)
     forecast = NextEventSettings(
         trained_tasks=trained_tasks,
-        grid=trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes),
+        grid=grid,
         prediction=config.prediction,
-        generation=generation_settings(config.generation),
+        generation=build_generation_settings(config.generation),
         seed=config.training.seed,
     )
     settings = NextEventActorSettings(
-        sample_settings=sample_settings, location=location, forecast=forecast
+        sample_settings=replace(
+            sample_settings, supervision=FollowingEvent(tasks, grid.first_bytes)
+        ),
+        location=location,
+        forecast=forecast,
     )
     plan = make_plan(settings.sample_settings, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
@@ -118,7 +122,7 @@ def _hardware_and_location(
 ) -> tuple[Hardware, ModelLocation]:
     """Device and precision of the model, and its location."""
     hardware = choose_hardware(config.training, config.model.precision)
-    location = model_location(
+    location = build_model_location(
         config.model, store.manifest.vocabulary_hash, precision=hardware.precision
     )
     return hardware, location
@@ -134,7 +138,7 @@ def _actor_pool(config: RunConfig, hardware: Hardware) -> ActorPool:
     )
 
 
-_BY_KIND: dict[
+PREDICTED_KINDS: dict[
     ModelKind, Callable[[RunConfig, PreparedStore, SampleSettings, TrainedTasks], Forecasts]
 ] = {
     ModelKind.EXPERT: _expert_tables,

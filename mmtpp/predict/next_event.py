@@ -260,7 +260,7 @@ class NextEventSettings:
     seed: int
 
 
-def row_forecaster(
+def build_row_forecaster(
     loaded: LoadedModel, trained_tasks: TrainedTasks, grid: IntervalGrid
 ) -> RowForecaster:
     """The forecaster of the questions of rows.
@@ -295,7 +295,7 @@ class NextEventForecaster:
         self._gated = gated
         trained_tasks = settings.trained_tasks
         type_ids = loaded.vocabulary.type_ids(trained_tasks.type_codes)
-        self._forecaster = row_forecaster(loaded, trained_tasks, settings.grid)
+        self._forecaster = build_row_forecaster(loaded, trained_tasks, settings.grid)
         self._generate = TextGenerator(loaded.model, loaded.vocabulary, settings.generation)
         self._sample_futures = FutureSampler(
             loaded.model,

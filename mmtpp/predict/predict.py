@@ -13,7 +13,6 @@ from mmtpp.config.job_checks import check_predict
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, ModelError
-from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.representation.supervision import FollowingEvent
 from mmtpp.core.representation.tasks import check_futures
 from mmtpp.core.split import split_from_path
@@ -58,8 +57,7 @@ def predict(config: RunConfig) -> dict[str, object]:
     run_uri = join(config.run.storage_uri, run_name(config, "predict", store=config.store.uri))
     config = _prepare_events(config, trained_tasks, run_uri)
     store = _load_store(config, description)
-    grid = trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes)
-    sample_settings = _sample_settings(config, store.manifest, description, grid)
+    sample_settings = _sample_settings(config, store.manifest, description)
     start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
     tables, long_texts = forecast_tables(
         description.kind, config, store, sample_settings, trained_tasks
@@ -152,21 +150,21 @@ def _without_held_out(config: RunConfig) -> RunConfig:
 
 
 def _sample_settings(
-    config: RunConfig, manifest: Manifest, description: ModelDescription, grid: IntervalGrid
+    config: RunConfig, manifest: Manifest, description: ModelDescription
 ) -> SampleSettings:
-    """Settings of the samples: a question about the event after the last one of each sequence.
+    """Settings of the samples: the newest events of each sequence, without questions.
 
-    The limits of held-out evaluation do not apply to a user's own events.
+    A language model adds its questions in ``forecast_tables``. The limits of held-out evaluation do
+    not apply to a user's own events.
 
     Raises:
-        ConfigError: The images of the store have another size than the template needs.
+        ConfigError: The images of the store have another size than the model's template needs.
     """
-    tasks = tuple(name for name in ("time", "type") if description.trained_on(name))
     settings = build_sample_settings(
         config.sample_sections,
         manifest,
         split="all",
-        supervision=FollowingEvent(tasks, grid.first_bytes),
+        supervision=FollowingEvent(()),
         reads_template=description.reads_template,
     )
     return replace(settings, time_from=None, time_to=None)

@@ -24,7 +24,7 @@ WATCHED_PER_S = 100.0
 """Default of the largest number of events in a second that are compared with their forecasts."""
 
 
-def live_model(
+def build_live_model(
     forecaster: Forecaster,
     *,
     max_sequences: int,

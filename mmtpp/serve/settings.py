@@ -60,8 +60,8 @@ class ServeSettings(BaseModel):
     """Longest time that a request waits for others that are carried out with it, in ms. Those that
     come while others are carried out mostly go together anyway."""
     watched_per_s: PositiveFloat = WATCHED_PER_S
-    """Largest number of new events in a second, over all shards, that an expert compares with the
-    forecasts before them, for the figures of drift."""
+    """For the figures of drift: how many new events per second an expert compares with their
+    forecasts, over all shards."""
     max_body_kib: PositiveInt = 1024
     """Largest body of a request, in KiB."""
     max_events: PositiveInt = 1000

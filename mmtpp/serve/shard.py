@@ -17,7 +17,7 @@ from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.event_log import EventLog
 from mmtpp.serve.forecast_json import forecasts_to_json
 from mmtpp.serve.live_events import RejectedEvent
-from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_model_interface import ForecastRequest, LiveModel
 from mmtpp.serve.live_sequences import (
     Accepted,
@@ -125,7 +125,7 @@ class Shard:
         share = -(-self._settings.max_sequences // self._settings.num_shards)
         watched_per_s = self._settings.watched_per_s / self._settings.num_shards
         cache_bytes = self._settings.max_cache_mib * 2**20 // self._settings.num_shards
-        return live_model(
+        return build_live_model(
             forecaster,
             max_sequences=share,
             watched_per_s=watched_per_s,

@@ -40,7 +40,7 @@ from mmtpp.train.engine.build_engine import EngineSections, build_engine
 from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.ranks.interruption_poll import InterruptionPoll
 from mmtpp.train.ranks.rank_group import RankGroup, join_group
-from mmtpp.train.ranks.rank_tracker import rank_tracker
+from mmtpp.train.ranks.rank_tracker import build_rank_tracker
 from mmtpp.train.ranks.watchdog import Watchdog
 from mmtpp.train.reported_metrics import ReportedMetrics
 from mmtpp.train.step import LabelWeights, StepContext, build_smoothing
@@ -292,7 +292,7 @@ def _build_monitor(
     return Monitor(
         telemetry=Telemetry(peak, start_up),
         flop_counter=FlopCounter(model, image_px=image_px, blank_frame=config.shows_blank_frame),
-        tracker=rank_tracker(config.tracking, inputs.run, rank=group.rank),
+        tracker=build_rank_tracker(config.tracking, inputs.run, rank=group.rank),
         watchdog=_build_watchdog(inputs.run.run_uri, config.training.hang_timeout_s, group),
     )
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from mmtpp.train.expert_inputs import ExpertInputs
 from mmtpp.train.outcome import STEP, TrainingOutcome
 from mmtpp.train.ranks.interruption_poll import InterruptionPoll
 from mmtpp.train.ranks.rank_sums import sum_over_ranks
-from mmtpp.train.ranks.rank_tracker import log_start_up, rank_tracker
+from mmtpp.train.ranks.rank_tracker import build_rank_tracker, log_start_up
 from mmtpp.train.worker_inputs import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,26 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         inputs: What the driver sent.
         stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``.
     """
+    training = _begin(inputs, stop_request)
+    fit = training.fit
+    latest: dict[str, float] = {}  # of the last validation; the last report carries it
+    while not fit.is_finished:
+        training.step()
+        interruption = training.interruptions.poll(torch.device("cpu"))
+        network = fit.progress.network
+        validation = training.validate_if_due()
+        if validation is not None:
+            latest = validation
+        if fit.is_finished or interruption.stop_requested:
+            break  # the report of the outcome saves the state
+        # a network takes a minute or two, so a lost machine costs no more
+        network_has_ended = fit.progress.network > network
+        training.report(validation, saves=network_has_ended or interruption.machine_leaves)
+    _end(training, latest)
+
+
+def _begin(inputs: ExpertInputs, stop_request: Any) -> "_RankTraining":
+    """Read the sequences, and continue from the newest checkpoint, if there is one."""
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
     start_logging(f"[rank {rank}] ")
@@ -69,36 +90,30 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         remove_leftovers(inputs.run.run_uri)
     fit = build_fit(inputs, _build_ranks(rank, num_ranks))
     _restore(fit, inputs)
-    tracker = rank_tracker(inputs.tracking, inputs.run, rank=rank)
-    interruptions = InterruptionPoll(stop_request)
-    progress_log = _ProgressLog(tracker, every=inputs.log_every)
-    start_up: StartUp | None = inputs.start_up.with_part("sequences")
-    latest: dict[str, float] = {}  # of the last validation; the last report carries it
-    while not fit.is_finished:
-        progress_log.add(fit, fit.run_step())
-        if start_up is not None:
-            first_update = start_up.with_part("first_update")
-            log_start_up(first_update, tracker, rank=rank, step=fit.total_steps)
-            start_up = None
-        interruption = interruptions.poll(torch.device("cpu"))
-        network = fit.progress.network
-        validation = _validate_if_due(fit, tracker, progress_log)
-        if validation is not None:
-            latest = validation
-        if fit.is_finished or interruption.stop_requested:
-            break  # the report of the outcome saves the state
-        report = {**(validation or {}), STEP: float(fit.total_steps)}
-        # a network takes a minute or two, so a lost machine costs no more
-        network_has_ended = fit.progress.network > network
-        if network_has_ended or interruption.machine_leaves:
-            with progress_log.outside_training("checkpoint"):
-                _save(fit, inputs, rank, report)
-        elif validation is not None and inputs.reports_validation:
-            ray.train.report(report)
+    tracker = build_rank_tracker(inputs.tracking, inputs.run, rank=rank)
+    return _RankTraining(
+        rank,
+        inputs,
+        fit,
+        tracker,
+        InterruptionPoll(stop_request),
+        _ProgressLog(tracker, every=inputs.log_every),
+        inputs.start_up.with_part("sequences"),
+    )
+
+
+def _end(training: "_RankTraining", latest: dict[str, float]) -> None:
+    """Write a finished expert, and report the outcome with the state.
+
+    Args:
+        training: The training, finished or stopped.
+        latest: Metrics of the last validation.
+    """
+    rank, inputs, fit = training.rank, training.inputs, training.fit
     if fit.is_finished:
         expert = build_expert(fit, inputs)
         latest = final_metrics(fit, expert)
-        tracker.log_metrics(fit.total_steps, latest)
+        training.tracker.log_metrics(fit.total_steps, latest)
         if rank == 0:
             warn_below_marginal(
                 latest, where=inputs.train_sequence_settings.sample_settings.store.data_uri
@@ -108,7 +123,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
         logger.warning("stopped after step %d on request", fit.total_steps)
     outcome = TrainingOutcome(fit.total_steps, best_step=0, is_finished=fit.is_finished)
     _save(fit, inputs, rank, latest | outcome.as_metrics(), wait=True)
-    tracker.detach()
+    training.tracker.detach()
 
 
 def _build_ranks(rank: int, num_ranks: int) -> Ranks:
@@ -174,20 +189,63 @@ class _ProgressLog:
         self._reset()
 
 
-def _validate_if_due(
-    fit: ExpertFit, tracker: Tracker, progress_log: _ProgressLog
-) -> dict[str, float] | None:
-    """Validate the present network where it is due; the next network may begin.
+@dataclass(slots=True)
+class _RankTraining:
+    """The parts of a rank's training.
 
-    Returns:
-        Metrics to report, none of them without validation events; None if no validation was due.
+    Attributes:
+        rank: Rank of this worker.
+        inputs: What the driver sent.
+        fit: The networks in training.
+        tracker: Tracker of this rank.
+        interruptions: Requests to stop, and notices of machines that leave.
+        progress_log: Log of losses and speed.
+        start_up: The start-up so far; None after the first step.
     """
-    if not fit.validation_is_due:
-        return None
-    with progress_log.outside_training("validation"):
-        losses, metrics = _validate(fit, tracker)
-    fit.record_validation(losses)
-    return metrics
+
+    rank: int
+    inputs: ExpertInputs
+    fit: ExpertFit
+    tracker: Tracker
+    interruptions: InterruptionPoll
+    progress_log: _ProgressLog
+    start_up: StartUp | None
+
+    def step(self) -> None:
+        """Train one step; the first one ends the start-up."""
+        self.progress_log.add(self.fit, self.fit.run_step())
+        if self.start_up is not None:
+            first_update = self.start_up.with_part("first_update")
+            log_start_up(first_update, self.tracker, rank=self.rank, step=self.fit.total_steps)
+            self.start_up = None
+
+    def validate_if_due(self) -> dict[str, float] | None:
+        """Validate the present network where it is due; the next network may begin.
+
+        Returns:
+            Metrics to report, none of them without validation events; None if no validation was
+            due.
+        """
+        if not self.fit.validation_is_due:
+            return None
+        with self.progress_log.outside_training("validation"):
+            losses, metrics = _validate(self.fit, self.tracker)
+        self.fit.record_validation(losses)
+        return metrics
+
+    def report(self, validation: dict[str, float] | None, *, saves: bool) -> None:
+        """Report the step to Ray Train where something has to be saved or validated.
+
+        Args:
+            validation: Result of ``validate_if_due`` for this step.
+            saves: Whether the report has a checkpoint. All ranks must agree.
+        """
+        report = {**(validation or {}), STEP: float(self.fit.total_steps)}
+        if saves:
+            with self.progress_log.outside_training("checkpoint"):
+                _save(self.fit, self.inputs, self.rank, report)
+        elif validation is not None and self.inputs.reports_validation:
+            ray.train.report(report)
 
 
 def _validate(fit: ExpertFit, tracker: Tracker) -> tuple[NetworkLosses | None, dict[str, float]]:

@@ -11,7 +11,7 @@ from mmtpp.storage.hub import is_hub, pin_revision
 from mmtpp.update.updated_model import PresentModel
 
 
-def continued_config(present: PresentModel) -> RunConfig:
+def continue_config(present: PresentModel) -> RunConfig:
     """Settings of the training that continues an adapter, or a whole model.
 
     Args:

@@ -11,7 +11,7 @@ from mmtpp.expert.next_events import ScoredSequence
 from mmtpp.expert.read_sequences import count_events
 from mmtpp.train.build_expert_fit import build_continued_fit, build_expert, build_new_fit
 from mmtpp.train.expert_inputs import ContinuedTraining, ExpertInputs
-from mmtpp.train.launch.continued_expert import continued_settings
+from mmtpp.train.launch.continued_expert import continue_settings
 from mmtpp.train.launch.expert_job import fit_settings
 
 
@@ -77,7 +77,7 @@ class Learning:
         has_prompts = strategy == "prompts"
         inputs = replace(
             self.inputs,
-            fit=continued_settings(self.inputs.fit, self.update, trains_prompts=has_prompts),
+            fit=continue_settings(self.inputs.fit, self.update, trains_prompts=has_prompts),
             continued=ContinuedTraining(
                 model_uri="",
                 new_from=start,

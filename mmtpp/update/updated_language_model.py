@@ -13,7 +13,7 @@ from mmtpp.evaluate.evaluation_start import start_evaluation
 from mmtpp.evaluate.kinds.evaluated_language_model import EvaluatedLanguageModel
 from mmtpp.model.folders.record import TrainedTasks, load_trained_tasks
 from mmtpp.train.launch.run_folder import identify_run
-from mmtpp.update.language_model_checks import check_tasks, check_update_events, continued_config
+from mmtpp.update.language_model_checks import check_tasks, check_update_events, continue_config
 from mmtpp.update.target_losses import target_losses
 from mmtpp.update.updated_model import PresentModel, UpdatedModel
 
@@ -33,7 +33,7 @@ class UpdatedLanguageModel(UpdatedModel):
 
     def __init__(self, present: PresentModel) -> None:
         self._present = present
-        self.config = continued_config(present)
+        self.config = continue_config(present)
         self._compared = with_values(self.config, _COMPARED)
         self._description = check_model(self._compared, present.store)
         self.trained_tasks = check_tasks(self.config, self._description.trained_tasks)

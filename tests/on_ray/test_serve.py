@@ -28,7 +28,7 @@ from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.app import build
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.forecast_json import forecasts_to_json
-from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.serve.settings import ServeSettings
@@ -365,7 +365,9 @@ def _pids(application: str) -> set[int]:
 def test_a_language_model_forecasts_the_events_of_the_log(adapted):
     """Without Serve, whose parts do not differ: an adapter with its base, and with text."""
     forecaster = Forecaster.from_pretrained(adapted["adapter_uri"])
-    live = LiveSequences(EventLog(IN_MEMORY), live_model(forecaster, max_sequences=1), max_text=100)
+    live = LiveSequences(
+        EventLog(IN_MEMORY), build_live_model(forecaster, max_sequences=1), max_text=100
+    )
     codes = forecaster.trained_tasks.type_codes
     names = [forecaster.trained_tasks.name_of(code) for code in codes]
     raw = [

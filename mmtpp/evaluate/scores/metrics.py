@@ -84,8 +84,8 @@ def pit_values(low: FloatArray, high: FloatArray) -> FloatArray:
 def few_sequences_warning(num_sequences: int) -> str | None:
     """A warning about intervals over fewer than ``ENOUGH_SEQUENCES`` sequences, otherwise None.
 
-    The coverage in the warning is simulated in `tests/unit/evaluate/test_metrics.py`, for sequences
-    whose errors are exponentially distributed.
+    The coverage in the warning is simulated in ``tests/unit/evaluate/test_metrics.py``, for
+    sequences whose errors are exponentially distributed.
     """
     if num_sequences >= ENOUGH_SEQUENCES:
         return None

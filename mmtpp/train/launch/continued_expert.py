@@ -42,7 +42,7 @@ def continue_inputs(inputs: ExpertInputs, update: UpdateSection) -> ExpertInputs
     )
     assert train_settings is not None
     interval_range = trained_tasks.interval_range.joined(inputs.trained_tasks.interval_range)
-    fit = continued_settings(inputs.fit, update, trains_prompts=trains_prompts)
+    fit = continue_settings(inputs.fit, update, trains_prompts=trains_prompts)
     return replace(
         inputs,
         fit=replace(fit, num_networks=len(expert.networks)),
@@ -59,7 +59,7 @@ def continue_inputs(inputs: ExpertInputs, update: UpdateSection) -> ExpertInputs
     )
 
 
-def continued_settings(
+def continue_settings(
     fit: ExpertFitSettings, update: UpdateSection, *, trains_prompts: bool
 ) -> ExpertFitSettings:
     """Settings of a training that continues networks.

@@ -15,8 +15,7 @@ from mmtpp.expert.read_sequences import SequenceSettings
 from mmtpp.model.folders.card import expert_card
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.tokens.vocabulary import Vocabulary
-from mmtpp.runtime.hardware import Hardware, worker_demand
-from mmtpp.runtime.machines import wait_for_machines
+from mmtpp.runtime.hardware import Hardware
 from mmtpp.runtime.session import start_ray_for_data
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join
@@ -28,6 +27,7 @@ from mmtpp.train.launch.planned_training import PlannedTraining, TrainingJob
 from mmtpp.train.launch.recorded_training import train_and_record
 from mmtpp.train.launch.run_folder import claim_run, find_finished
 from mmtpp.train.launch.training_checks import check_time_zone
+from mmtpp.train.launch.training_hardware import wait_for_workers
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +60,7 @@ def run_expert_job(job: TrainingJob) -> dict[str, object]:
     import_early()  # while Ray connects and the sequences are read
     patience_s = config.run.wait_for_machines_s
     start_ray_for_data(config.store.machine_labels, patience_s=patience_s)
-    workers = worker_demand(config.training, _ON_CPU, config.training.num_workers)
-    wait_for_machines(workers, patience_s=patience_s)
+    wait_for_workers(config.training, _ON_CPU, patience_s=patience_s)
     job = job.with_start_up_part("machines")
     # claimed after the wait: until then, settings may change under the same name of a run
     run = claim_run(config, job.name, store_fingerprint=fingerprint)

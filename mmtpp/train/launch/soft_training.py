@@ -1,9 +1,10 @@
 """Plans the training of a soft model: its memory, and the record of its tasks."""
 
 import logging
+from dataclasses import replace
 
 from mmtpp.config.expert_settings import DROPOUT
-from mmtpp.config.schema import ExpertSection, ModelSection
+from mmtpp.config.schema import ExpertSection, ModelSection, RunConfig
 from mmtpp.core.representation.tasks import DENSITY_TASKS
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.sample_settings import SampleSettings
@@ -12,8 +13,33 @@ from mmtpp.soft.soft_settings import SoftSettings, load_soft_settings
 from mmtpp.soft.soft_start import MemoryChoice, SoftStart, fit_memory
 from mmtpp.storage.manifest import Manifest
 from mmtpp.train.launch.training_checks import check_time_zone
+from mmtpp.train.worker_inputs import WorkerInputs
 
 logger = logging.getLogger(__name__)
+
+
+def with_soft_tokens(inputs: WorkerInputs, config: RunConfig, manifest: Manifest) -> WorkerInputs:
+    """The inputs of a training whose samples have soft tokens.
+
+    Args:
+        inputs: The inputs of a training of tokens.
+        config: The whole configuration.
+        manifest: Manifest of the store.
+
+    Raises:
+        ConfigError, DataError, ModelError: As ``build_soft_start`` raises them.
+    """
+    training, validation = inputs.train_sample_settings, inputs.validation_sample_settings
+    # this and the record of the tasks read all training events
+    soft = build_soft_start(config.expert, config.model, manifest, training)
+    memory = soft.settings.memory
+    return replace(
+        inputs,
+        train_sample_settings=replace(training, memory=memory),
+        validation_sample_settings=validation and replace(validation, memory=memory),
+        trained_tasks=build_soft_tasks(manifest, training),
+        soft=soft,
+    )
 
 
 def build_soft_start(
@@ -56,7 +82,7 @@ def build_soft_start(
     return SoftStart(soft_settings, statistics)
 
 
-def soft_tasks(manifest: Manifest, settings: SampleSettings) -> TrainedTasks:
+def build_soft_tasks(manifest: Manifest, settings: SampleSettings) -> TrainedTasks:
     """The record of the tasks of a soft model.
 
     Args:

@@ -30,8 +30,6 @@ def wait_for_hardware(
     """
     start_ray()
     hardware = choose_hardware(training, precision)
-    num_workers = training.min_workers or training.num_workers
-    workers = worker_demand(training, hardware, num_workers)
     if hardware.precision == "bfloat16" and zero.stage == 0:
         raise ConfigError(
             "zero.stage = 0 trains in float32 only",
@@ -39,6 +37,21 @@ def wait_for_hardware(
             "needs no more memory",
             setting=f"zero.stage = 0, model.precision = {precision}",
         )
-    for demand in (data_task_demand(data_labels), workers):
-        wait_for_machines(demand, patience_s=patience_s)
+    wait_for_machines(data_task_demand(data_labels), patience_s=patience_s)
+    wait_for_workers(training, hardware, patience_s=patience_s)
     return hardware
+
+
+def wait_for_workers(training: TrainingSection, hardware: Hardware, *, patience_s: float) -> None:
+    """Wait for the machines of as many workers as a training can start with.
+
+    Args:
+        training: Number and resources of the workers.
+        hardware: Device of the workers.
+        patience_s: Maximum time to wait, in seconds.
+
+    Raises:
+        ClusterError: The machines did not join in time.
+    """
+    num_workers = training.min_workers or training.num_workers
+    wait_for_machines(worker_demand(training, hardware, num_workers), patience_s=patience_s)

@@ -247,19 +247,7 @@ def _build_worker_inputs(
         trained_tasks = build_trained_tasks(config.tasks, manifest, intervals)
         if job.is_update:
             trained_tasks = continue_trained_tasks(trained_tasks, config.update.model)
-    soft = None
-    if config.model_kind == ModelKind.SOFT:
-        from mmtpp.train.launch.soft_training import build_soft_start, soft_tasks  # import torch
-
-        # both read all training events
-        soft = build_soft_start(config.expert, config.model, manifest, train_sample_settings)
-        trained_tasks = soft_tasks(manifest, train_sample_settings)
-        train_sample_settings = replace(train_sample_settings, memory=soft.settings.memory)
-        if validation_sample_settings is not None:
-            validation_sample_settings = replace(
-                validation_sample_settings, memory=soft.settings.memory
-            )
-    return WorkerInputs(
+    inputs = WorkerInputs(
         config=config.model_dump(mode="json"),
         run=run,
         train_sample_settings=train_sample_settings,
@@ -270,9 +258,14 @@ def _build_worker_inputs(
         type_codes=list(manifest.occurring_types),
         output_uri=join(run.run_uri, output_kind(config.lora)),
         trained_tasks=trained_tasks,
-        soft=soft,
+        soft=None,
         precision=precision,
         start_uri=job.start_uri,
         reports_validation=bool(job.callbacks),
-        start_up=job.start_up.with_part("plan"),
+        start_up=job.start_up,
     )
+    if config.model_kind == ModelKind.SOFT:
+        from mmtpp.train.launch.soft_training import with_soft_tokens  # imports torch
+
+        inputs = with_soft_tokens(inputs, config, manifest)
+    return replace(inputs, start_up=job.start_up.with_part("plan"))

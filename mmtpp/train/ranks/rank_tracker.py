@@ -9,7 +9,7 @@ from mmtpp.track.tracker import NullTracker, RunIdentity, Tracker
 logger = logging.getLogger(__name__)
 
 
-def rank_tracker(tracking: TrackingSection, run: RunIdentity, *, rank: int) -> Tracker:
+def build_rank_tracker(tracking: TrackingSection, run: RunIdentity, *, rank: int) -> Tracker:
     """Tracker of a rank.
 
     Args:

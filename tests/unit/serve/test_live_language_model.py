@@ -12,7 +12,7 @@ from mmtpp.model.decoding.continued_rows import PASS_TOKENS
 from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.forecast_json import forecasts_to_json
-from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from tests.helpers.live_models import KNOWN, TYPES, language_forecaster
@@ -35,7 +35,7 @@ def _events(name: str, size: int, *, start: int = 0) -> list[dict[str, object]]:
 
 def _live(*, max_cache_bytes: int = 2**24, seed: int = 0, **values: object) -> LiveSequences:
     forecaster = language_forecaster(values, seed=seed, tasks=TASKS)
-    model = live_model(forecaster, max_sequences=1, max_cache_bytes=max_cache_bytes)
+    model = build_live_model(forecaster, max_sequences=1, max_cache_bytes=max_cache_bytes)
     return LiveSequences(EventLog(IN_MEMORY), model, max_text=100)
 
 
@@ -116,7 +116,7 @@ def test_a_request_that_decodes_is_a_batch_of_its_own(live: LiveSequences):
 
 def test_a_request_that_cannot_be_answered_does_not_fail_others():
     forecaster = language_forecaster()  # writes no texts
-    model = live_model(forecaster, max_sequences=1)
+    model = build_live_model(forecaster, max_sequences=1)
     live = LiveSequences(EventLog(IN_MEMORY), model, max_text=100)
     live.append([AppendRequest(_events("s", 2))])
     unknown, text, plain = live.forecast(
@@ -142,7 +142,7 @@ def test_another_model_has_no_keys_of_the_one_before(live: LiveSequences):
     live.append([AppendRequest(_events("kept", 5))])
     _check(live, [ForecastRequest("kept")])
     before = live.model
-    other = live_model(language_forecaster(seed=7, tasks=TASKS), max_sequences=1)
+    other = build_live_model(language_forecaster(seed=7, tasks=TASKS), max_sequences=1)
     live.replace_model(other)
     assert other.counts()["histories"] == 0
     _check(live, [ForecastRequest("kept")])
@@ -195,7 +195,7 @@ def test_a_replaced_model_is_freed_at_once():
     language = weakref.ref(model._language)
     gc.disable()  # a cycle would keep the weights until the next collection
     try:
-        live.replace_model(live_model(language_forecaster(tasks=TASKS), max_sequences=1))
+        live.replace_model(build_live_model(language_forecaster(tasks=TASKS), max_sequences=1))
         del model
         assert language() is None
     finally:

@@ -13,7 +13,7 @@ from mmtpp.core.errors import ConfigError, ModelError, StorageError
 from mmtpp.predict.next_event import Forecast
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.live_events import RejectedEvent
-from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import Accepted, AppendRequest, LiveSequences, outcome_name
 from tests.helpers.live_models import KNOWN, TYPES, expert_forecaster
@@ -28,7 +28,7 @@ def forecaster() -> Forecaster:
 
 def _live(forecaster: Forecaster, *, max_sequences: int = 100, path: str = IN_MEMORY):
     return LiveSequences(
-        EventLog(path), live_model(forecaster, max_sequences=max_sequences), max_text=100
+        EventLog(path), build_live_model(forecaster, max_sequences=max_sequences), max_text=100
     )
 
 
@@ -250,7 +250,7 @@ def test_another_model_forecasts_the_same_events(live: LiveSequences):
     events, other = _events("s", 9, 0), expert_forecaster(seed=1)
     live.append([AppendRequest(events[:8])])
     before = live.forecast([ForecastRequest("s")])[0]
-    live.replace_model(live_model(other, max_sequences=10))
+    live.replace_model(build_live_model(other, max_sequences=10))
     live.append([AppendRequest(events[8:])])
     after = live.forecast([ForecastRequest("s")])[0]
     _check_same(after, _expected(other, events))
@@ -266,7 +266,7 @@ def test_a_model_that_does_not_know_a_type_of_the_log_is_refused(live: LiveSeque
     other = expert_forecaster(seed=1)
     fewer = replace(other, trained_tasks=replace(other.trained_tasks, type_codes=KNOWN[:2]))
     with pytest.raises(ModelError, match="types that the model does not know: check"):
-        live.replace_model(live_model(fewer, max_sequences=10))
+        live.replace_model(build_live_model(fewer, max_sequences=10))
     assert isinstance(live.forecast([ForecastRequest("s")])[0], Forecast)
 
 
@@ -277,7 +277,7 @@ def test_a_replaced_expert_is_freed_at_once(forecaster: Forecaster):
     replaced = weakref.ref(live.model)
     gc.disable()  # a cycle would keep the states until the next collection
     try:
-        live.replace_model(live_model(forecaster, max_sequences=1))
+        live.replace_model(build_live_model(forecaster, max_sequences=1))
         assert replaced() is None
     finally:
         gc.enable()

@@ -12,7 +12,7 @@ from mmtpp.expert.expert_folder import Expert
 from mmtpp.model.folders.record import write_tasks
 from mmtpp.serve import score
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_sequences import LiveSequences
 from mmtpp.serve.score import Scorer
 from tests.helpers.live_models import expert_forecaster
@@ -38,7 +38,9 @@ def forecaster() -> Forecaster:
 
 def _scorer(forecaster: Forecaster) -> Scorer:
     return Scorer(
-        LiveSequences(EventLog(IN_MEMORY), live_model(forecaster, max_sequences=10), max_text=100)
+        LiveSequences(
+            EventLog(IN_MEMORY), build_live_model(forecaster, max_sequences=10), max_text=100
+        )
     )
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_model_interface import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.serve.shard import Shard
@@ -25,7 +25,7 @@ def _shard(live: LiveSequences) -> Any:
 
 def test_other_requests_are_carried_out_between_two_batches():
     live = LiveSequences(
-        EventLog(IN_MEMORY), live_model(language_forecaster(), max_sequences=1), max_text=100
+        EventLog(IN_MEMORY), build_live_model(language_forecaster(), max_sequences=1), max_text=100
     )
     names = [f"s{index}" for index in range(40)]
     events = [{"sequence": name, "time": 1.0, "type": TYPES[0]} for name in names]
@@ -62,7 +62,7 @@ def test_other_requests_are_carried_out_between_two_batches():
 
 def test_batches_of_many_requests_take_turns():
     live = LiveSequences(
-        EventLog(IN_MEMORY), live_model(language_forecaster(), max_sequences=1), max_text=100
+        EventLog(IN_MEMORY), build_live_model(language_forecaster(), max_sequences=1), max_text=100
     )
     names = [f"s{index}" for index in range(9)]
     events = [{"sequence": name, "time": 1.0, "type": TYPES[0]} for name in names]

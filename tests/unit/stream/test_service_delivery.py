@@ -8,7 +8,7 @@ import pytest
 
 from mmtpp.core.errors import ConfigError, StorageError
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import live_model
+from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_sequences import LiveSequences
 from mmtpp.stream import service_client, service_delivery
 from mmtpp.stream.commit_record import CommitRecord
@@ -22,7 +22,7 @@ from tests.helpers.streams import add_file, event, stream_config, times_of
 
 @pytest.fixture(scope="module")
 def model():
-    return live_model(expert_forecaster(), max_sequences=10)
+    return build_live_model(expert_forecaster(), max_sequences=10)
 
 
 @pytest.fixture

@@ -113,3 +113,9 @@ def test_texts_are_read_as_asked(
 ):
     settings = _inputs(monkeypatch, texts=texts).train_sequence_settings.texts
     assert (settings.has_lengths, settings.num_words > 0) == (has_lengths, reads_words)
+
+
+def test_the_size_of_the_images_is_that_of_the_store(monkeypatch: pytest.MonkeyPatch):
+    """``template.image_px`` is of models that read the template; the run was refused."""
+    inputs = _inputs(monkeypatch, manifest={"image_px": 112}, images="last")
+    assert inputs.train_sequence_settings.sample_settings.store.image_px == 112

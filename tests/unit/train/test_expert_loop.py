@@ -85,7 +85,7 @@ def test_a_checkpoint_between_validations_has_no_old_validation(monkeypatch: pyt
         "with_surprise_limit": lambda expert, *_: expert,
         "write_expert": lambda *_: None,
         "warn_below_marginal": lambda *_, **__: None,
-        "rank_tracker": lambda *_, **__: SimpleNamespace(
+        "build_rank_tracker": lambda *_, **__: SimpleNamespace(
             log_metrics=lambda *_: None, detach=lambda: None
         ),
         "start_logging": lambda _: None,

@@ -10,7 +10,7 @@ from mmtpp.core.errors import ConfigError, MmtppError, ModelError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.model.folders.record import TrainedTasks
-from mmtpp.update.language_model_checks import check_tasks, check_update_events, continued_config
+from mmtpp.update.language_model_checks import check_tasks, check_update_events, continue_config
 from mmtpp.update.updated_model import PresentModel
 from tests.helpers.manifests import sample_manifest
 from tests.helpers.stand_in import stand_in
@@ -44,13 +44,13 @@ def _present(folder: Path, base: str | None, registered: str = "", **changes: ob
 )
 def test_an_adapter_is_continued_on_its_base(tmp_path, named, registered, given, expected):
     present = _present(tmp_path / "m", named, registered, **{"model.path": given})
-    config = continued_config(present)
+    config = continue_config(present)
     assert (config.model.path, config.model.adapter) == (expected, str(tmp_path / "m"))
 
 
 def test_a_whole_model_is_continued_itself(tmp_path):
     present = _present(tmp_path / "m", None, **{"model.path": "/models/a", "model.adapter": "/b"})
-    config = continued_config(present)
+    config = continue_config(present)
     assert (config.model.path, config.model.adapter) == (str(tmp_path / "m"), "")
 
 
@@ -72,7 +72,7 @@ def test_a_whole_model_is_continued_itself(tmp_path):
 )
 def test_settings_that_do_not_fit_are_an_error(tmp_path, named, changes, message, setting):
     with pytest.raises(ConfigError, match=message) as caught:
-        continued_config(_present(tmp_path / "m", named, **changes))
+        continue_config(_present(tmp_path / "m", named, **changes))
     assert setting in caught.value.setting
     assert caught.value.where == str(tmp_path / "m")
 
@@ -88,7 +88,7 @@ def test_settings_that_do_not_fit_are_an_error(tmp_path, named, changes, message
     ],
 )
 def test_a_model_of_other_tasks_is_refused(tmp_path, trained, message):
-    config = continued_config(_present(tmp_path / "m", "/a"))
+    config = continue_config(_present(tmp_path / "m", "/a"))
     assert check_tasks(config, TASKS) == TASKS
     tasks = None
     if trained is not None:

@@ -29,7 +29,7 @@ from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.sources.columns import Columns
 from mmtpp.data.store.store_settings import StoreSettings
-from mmtpp.evaluate.forecasts import read_histories
+from mmtpp.evaluate.histories import read_histories
 from mmtpp.evaluate.likelihoods import count_training_events
 from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
 from mmtpp.storage.paths import join
