@@ -17,7 +17,7 @@ from benchmarks.peers.evaluation_measure import measure
 from benchmarks.peers.evaluation_rows import evaluation_config
 from benchmarks.peers.measured_process import run_as_trial
 from benchmarks.quality.trial import open_store
-from mmtpp.data.from_config import build_sample_settings
+from mmtpp.data import from_config
 from mmtpp.evaluate.kinds.evaluated_expert import ForecastAxes, forecast_sequences
 from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.expert.expert_folder import load_expert
@@ -43,7 +43,11 @@ def run(set_name: str, folder: str, num_test: int, networks: int) -> dict[str, A
     expert = type(expert)(expert.memory, expert.tick, expert.networks[:networks], expert.image_px)
     config = evaluation_config(set_name, num_test)
     manifest, _ = open_store(config)
-    held_out = build_sample_settings(
+    # earlier versions have it under the second name
+    names = [
+        name for name in ("build_sample_settings", "sample_settings") if name in vars(from_config)
+    ]
+    held_out = vars(from_config)[names[0]](
         config.sample_sections, manifest, split="test", max_sequences=num_test
     )
     sequences = read_sequences(

@@ -223,9 +223,9 @@ def main() -> int:
             "",
             f"`python -m benchmarks.serving_chaos --seconds {seconds:g}`; {on}. {CLIENTS} clients "
             "append one event after the other; a process of the service is killed every "
-            f"{KILL_EVERY_S:g} s. A client sends an event again after a broken connection (0), "
-            "after 500 of a proxy whose process died, and after 408, 502, 503 and 504; 409 tells "
-            "it that the event had been appended.",
+            f"{KILL_EVERY_S:g} s. A client sends an event again after a broken connection (0) and "
+            "after 408, 502, 503 and 504. It also does so after a plain 500, which is of a proxy "
+            "whose process died. 409 says that the event had been appended.",
             "",
             "| service | s | killed | accepted events | lost or doubled | largest difference from "
             "recomputation | answers by status |",

@@ -16,8 +16,8 @@ from mmtpp.expert.sequence_state import SequenceState, forecasts_after
 WINDOW = 10_000
 """Number of the newest compared events over which the figures are computed."""
 TOGETHER, PATIENCE_S = 32, 1.0
-"""Events wait until so many are compared at once, or until an event comes so long after the first
-one. ``figures`` compares what waits."""
+"""Number of events that are compared at once. Fewer are compared when an event comes after the
+first one has waited this long, in seconds, and by ``figures``."""
 
 
 class DriftWatch:

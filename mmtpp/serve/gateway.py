@@ -404,7 +404,7 @@ def web_application(settings: ServeSettings, gateway: Gateway) -> FastAPI:
 
 
 def _add_status(web: FastAPI, gateway: Gateway) -> None:
-    """Add the page, and what tells machines whether the service answers."""
+    """Add the page and the checks of health."""
 
     @web.get("/health", summary="Whether the process answers")
     async def health() -> dict[str, str]:
