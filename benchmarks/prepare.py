@@ -254,7 +254,7 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
         figures[f"{name} CPU"] = watch.stop()[0] + time.process_time() - driver
     settings = settings_of(DELTA)
     for epoch in ("first", "later"):  # the first fills the disk cache
-        order = np.random.default_rng(len(epoch)).permutation(len(plan.samples))
+        order = np.random.default_rng(len(epoch)).permutation(plan.num_samples)
         assembler = Assembler(settings, ids)
         tokens, started, cpu = 0, time.perf_counter(), time.process_time()
         for at in range(0, len(order), 16):
@@ -265,7 +265,8 @@ def plan_and_assemble(source: str, store: str) -> dict[str, float]:
         figures["tokens"] = tokens
     # samples with windows of one file of the store, so that their row groups are in memory
     files = np.array(plan.windows["file"].to_pylist())
-    near = [i for i, windows in enumerate(plan.samples) if (files[windows] == files[0]).all()][:64]
+    samples = np.split(files == files[0], plan.offsets[1:-1])
+    near = [index for index, is_first in enumerate(samples) if is_first.all()][:64]
     batches = [samples_table(plan, np.array(near[at : at + 16])) for at in range(0, len(near), 16)]
     rates = []
     for turn in range(30):

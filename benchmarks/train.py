@@ -96,7 +96,7 @@ def _rows(config: RunConfig, count: int) -> tuple[list[PackedRow], Vocabulary]:
     vocabulary = store_vocabulary(config.store.uri, manifest)
     settings = build_sample_settings(config.sample_sections, manifest, split="train")
     plan = make_plan(settings, vocabulary.token_ids())
-    ids = np.random.default_rng(0).permutation(len(plan.samples))[:count]
+    ids = np.random.default_rng(0).permutation(plan.num_samples)[:count]
     table = Assembler(settings, vocabulary.token_ids())(samples_table(plan, ids))
     rows = [row_from_arrow(table, index, image_px=settings.image_px) for index in range(len(table))]
     return rows, vocabulary

@@ -59,11 +59,11 @@ def run(
             plan,
             seed=0,
             first_step=first_row // STEP,
-            end_step=-(-len(plan.samples) // STEP),
+            end_step=-(-plan.num_samples // STEP),
             samples_per_step=STEP,
             rank=0,
             num_ranks=1,
-        )[: len(plan.samples) - first_row]
+        )[: plan.num_samples - first_row]
         if assembles_here:
             rows = _assembled(plan, samples, settings, vocabulary)
         else:

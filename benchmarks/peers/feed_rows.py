@@ -82,7 +82,7 @@ def run(uri: str, folder: str, copies: int, max_tokens: int, cache: str) -> dict
     plan.save(join(uri, "plan.parquet"))
     ours_s = time.perf_counter() - started
     assemble = Assembler(settings, vocabulary.token_ids())
-    ids = np.arange(len(plan.samples))
+    ids = np.arange(plan.num_samples)
     num_tokens, started = 0, time.perf_counter()
     for start in range(0, len(ids), ROWS_PER_FILE):
         rows = assemble(samples_table(plan, ids[start : start + ROWS_PER_FILE])).select(COLUMNS)

@@ -79,7 +79,7 @@ class Samples:
     def from_settings(cls, settings: SampleSettings, vocabulary: Vocabulary) -> "Samples":
         """Plan the samples of a split."""
         plan = make_plan(settings, vocabulary.token_ids())
-        table = samples_table(plan, np.arange(len(plan.samples)))
+        table = samples_table(plan, np.arange(plan.num_samples))
         assembler = Assembler(settings, vocabulary.token_ids())
         return cls(settings, assembler, table, plan.fingerprint)
 

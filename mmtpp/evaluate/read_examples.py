@@ -3,8 +3,6 @@
 Windows are chosen by how well their targets were forecast, from the easiest to the hardest.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 
@@ -36,7 +34,7 @@ def read_examples(
     if not difficulty_of:
         return []
     order = list(difficulty_of)
-    chosen = replace(plan, samples=[[window] for window in order])
+    chosen = plan.with_single_windows(order)
     examples: dict[int, Example] = {}
     for table in map_samples(chosen, ExampleReader, settings, pool, title="evaluate: examples"):
         for row in table.to_pylist():

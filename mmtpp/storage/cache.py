@@ -12,7 +12,7 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -75,14 +75,35 @@ class DiskCache:
             key: Key of a table whose content never changes.
             load: Function that loads the table if the cache does not have it.
         """
-        path = self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.arrow"
+        path = self._path(key)
         table = self._read(path)
         if table is not None:
             return table
         table = load()
         if self._is_writable:
-            self._write(path, table)
+            self._write(path, table.schema, table.to_batches())
         return table
+
+    def mapped_table(self, key: str, load: Callable[[], pa.RecordBatchReader]) -> pa.Table:
+        """Return the table of a key from disk, whose memory all processes of the machine share.
+
+        A table that is not on disk is written batch by batch. It is in the memory of this process
+        only if the disk is full or not writable.
+
+        Args:
+            key: Key of a table whose content never changes.
+            load: Function that opens the table if the cache does not have it.
+        """
+        path = self._path(key)
+        table = self._read(path)
+        if table is None and self._is_writable:
+            reader = load()
+            self._write(path, reader.schema, reader)
+            table = self._read(path)
+        return load().read_all() if table is None else table
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.arrow"
 
     def _read(self, path: Path) -> pa.Table | None:
         try:
@@ -96,14 +117,15 @@ class DiskCache:
             logger.debug("cannot update the time of last use of %s", path)
         return table
 
-    def _write(self, path: Path, table: pa.Table) -> None:
+    def _write(self, path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
         pending = path.with_name(f"{uuid.uuid4().hex}.pending")
         try:
             with (
                 pa.OSFile(str(pending), "wb") as sink,
-                pa.ipc.new_file(sink, table.schema) as writer,
+                pa.ipc.new_file(sink, schema) as writer,
             ):
-                writer.write_table(table)
+                for batch in batches:
+                    writer.write_batch(batch)
             size = pending.stat().st_size
             pending.replace(path)
         except OSError as error:

@@ -1,5 +1,6 @@
 """Parquet files by URI."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mmtpp.storage.cache import DiskCache
 from mmtpp.storage.client_errors import storage_errors
 from mmtpp.storage.filesystems import filesystem_of
 from mmtpp.storage.paths import read_bytes, write_bytes
@@ -51,6 +53,28 @@ def read_table(uri: str) -> pa.Table:
     data = read_bytes(uri)
     with storage_errors(uri, "read the table"):
         return pq.read_table(pa.BufferReader(data))
+
+
+def read_shared_table(uri: str, cache: DiskCache | None, *, min_rows: int) -> pa.Table:
+    """Read a file completely; all processes of a machine share the memory of a large table.
+
+    Args:
+        uri: Location of the file.
+        cache: Where large tables are mapped into memory; None reads them, too.
+        min_rows: Number of rows from which a table is large.
+
+    Raises:
+        StorageError: The file is missing, unreachable or not Parquet.
+    """
+    data = read_bytes(uri)
+    with storage_errors(uri, "read the table"):
+        file = pq.ParquetFile(pa.BufferReader(data))
+        if cache is None or file.metadata.num_rows < min_rows:
+            return file.read()
+        return cache.mapped_table(
+            f"parquet {hashlib.sha256(data).hexdigest()}",
+            lambda: pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches()),
+        )
 
 
 def open_file(uri: str) -> pq.ParquetFile:

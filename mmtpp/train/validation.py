@@ -144,8 +144,8 @@ class Validation:
         Ranks with fewer rows repeat rows that are not counted, to make the same number of forward
         passes.
         """
-        plan = load_plan(self.inputs.validation_plan_uri)
-        num_samples, num_ranks = len(plan.samples), self.group.num_ranks
+        plan = load_plan(self.inputs.validation_plan_uri, self.settings.store.open_disk_cache())
+        num_samples, num_ranks = plan.num_samples, self.group.num_ranks
         num_rounds = -(-num_samples // num_ranks)
         positions = np.arange(num_rounds) * num_ranks + self.group.rank
         rows = iter_rows(plan, positions % num_samples, self.settings, self.vocabulary.token_ids())

@@ -83,7 +83,7 @@ def test_samples_are_assembled_through_a_bad_network(store, stack, monkeypatch):
     token_ids = store_vocabulary(STORE, manifest).token_ids()
     settings = build_sample_settings(config.sample_sections, manifest, split="train")
     plan = make_plan(settings, token_ids)
-    samples = samples_table(plan, np.arange(len(plan.samples)))
+    samples = samples_table(plan, np.arange(plan.num_samples))
     expected = Assembler(settings, token_ids)(samples)
     faults = ("unavailable", "reset", "")
     with fault_proxy(_port(stack), lambda n, line: faults[n % 3]) as (address, requests):

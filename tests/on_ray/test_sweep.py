@@ -275,7 +275,7 @@ def test_equal_compute_gives_larger_models_fewer_steps(store):
         layers = sum(
             parameter.numel() for parameter in model.model.language_model.layers.parameters()
         )
-        tokens = plan.windows["num_tokens"].to_numpy().sum() / len(plan.samples)
+        tokens = plan.windows["num_tokens"].to_numpy().sum() / plan.num_samples
         spent[width] = 6 * layers * tokens * config.training.samples_per_step * steps
     assert spent[192] == pytest.approx(3e11, rel=0.25)  # head and vision tower are small
     assert spent[24] < spent[192]

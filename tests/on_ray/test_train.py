@@ -283,7 +283,7 @@ def test_validation_scores_the_same_events_for_every_delta(store, tmp_path):
         assert settings is not None
         plan = load_plan(f"{uri}/validation_plan.parquet")
         table = Assembler(settings, vocabulary.token_ids())(
-            samples_table(plan, np.arange(len(plan.samples)))
+            samples_table(plan, np.arange(plan.num_samples))
         )
         events = set()
         for index in range(len(table)):

@@ -81,7 +81,7 @@ def map_samples(
         Tables of the actors, in any order.
     """
     wait_for_machines(pool.need, patience_s=pool.patience_s)
-    ids = np.arange(len(plan.samples))
+    ids = np.arange(plan.num_samples)
     size = pool.batch_size
     blocks = [samples_table(plan, ids[start : start + size]) for start in range(0, len(ids), size)]
     results = ray.data.from_blocks(blocks).map_batches(

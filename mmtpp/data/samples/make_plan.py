@@ -58,40 +58,56 @@ def plan_split(settings: SampleSettings, token_ids: TokenIds) -> Plan:
     Older targets are left out. Arguments and errors are those of ``make_plan``.
     """
     table, long_texts = _plan_table(settings, token_ids)
-    fingerprint = settings.fingerprint
-    if settings.packed:
+    plan = plan_windows(
+        table, settings.fingerprint, max_tokens=settings.max_tokens if settings.packed else None
+    )
+    return replace(plan, long_texts=long_texts)
+
+
+def plan_windows(table: pa.Table, fingerprint: str, *, max_tokens: int | None) -> Plan:
+    """Put windows into samples, in an order that does not depend on that of the table.
+
+    Args:
+        table: Windows, ``PLAN_SCHEMA``.
+        fingerprint: Hash of settings and store.
+        max_tokens: Capacity of a sample, in tokens; None makes every window a sample.
+    """
+    keys = [("sequence_id", "ascending"), ("start", "ascending")]
+    order = pc.sort_indices(table, sort_keys=keys).to_numpy().astype(np.int64)
+    offsets = np.arange(len(table) + 1)
+    if max_tokens is not None:
         samples = pack(
-            table["num_tokens"].to_pylist(),
-            max_tokens=settings.max_tokens,
+            table["num_tokens"].to_numpy()[order],
+            max_tokens=max_tokens,
             seed=seed_from("pack", fingerprint) % 2**63,
         )
-    else:
-        samples = [[window] for window in range(len(table))]
+        order, offsets = order[samples.windows], samples.offsets
     return Plan(
-        windows=table.select(WINDOW_SCHEMA.names).combine_chunks(),
-        samples=samples,
+        windows=table.select(WINDOW_SCHEMA.names).take(pa.array(order)).combine_chunks(),
+        offsets=offsets,
         num_events=int(np.sum(table["num_events"].to_numpy())),
         num_similar=int(np.sum(table["num_similar"].to_numpy())),
         fingerprint=fingerprint,
-        long_texts=long_texts,
     )
 
 
 def _plan_table(settings: SampleSettings, token_ids: TokenIds) -> tuple[pa.Table, LongTexts]:
-    """The windows of all sequences in order of their ids, and what did not fit."""
+    """The windows of all sequences, in any order, and what did not fit."""
     tables = map_files(
         plan_files,
         StoreReader(settings.store).files(),
         {"settings": settings, "token_ids": token_ids},
         machine_labels=settings.store.machine_labels,
     )
-    table = pa.concat_tables(tables).sort_by([("sequence_id", "ascending"), ("start", "ascending")])
-    for problem in filter(None, table["problem"].to_pylist()):
+    table = pa.concat_tables(tables)
+    problems = table.select(["sequence_id", "problem"]).filter(pc.field("problem") != "")
+    for problem in problems.sort_by("sequence_id")["problem"].to_pylist():
         raise error_from_json(problem)
     if settings.max_sequences:
-        chosen = sorted(set(table["sequence_id"].to_pylist()))[: settings.max_sequences]
-        table = table.filter(pc.field("sequence_id").isin(chosen))
-    return _take_long_texts(table, settings)
+        names = pc.unique(table["sequence_id"]).sort()
+        table = table.filter(pc.field("sequence_id").isin(names[: settings.max_sequences]))
+    table, long_texts = _take_long_texts(table, settings)
+    return table.combine_chunks(), long_texts
 
 
 def _take_long_texts(table: pa.Table, settings: SampleSettings) -> tuple[pa.Table, LongTexts]:
@@ -128,7 +144,7 @@ def check_plan(plan: Plan, settings: SampleSettings) -> None:
     Raises:
         DataError: The plan has no target, or no question in words to ask.
     """
-    if not plan.samples:
+    if not plan.num_samples:
         raise _no_target_error(settings)
     has_questions = np.any(plan.windows["end_question"].to_numpy())
     if settings.supervision.asks_in_words and not has_questions:

@@ -1,9 +1,13 @@
-"""A plan: which events are in which sample, as a small table in one Parquet file."""
+"""A plan: which events are in which sample, as a table in one Parquet file.
+
+Axes: W windows, S samples.
+"""
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
 
 from mmtpp.core.training.sample_order import NO_REPLAY, Replay
 from mmtpp.core.training.training_metrics import (
@@ -12,13 +16,15 @@ from mmtpp.core.training.training_metrics import (
     TOKENS_PER_EVENT,
 )
 from mmtpp.data.samples.long_texts import LongTexts
-from mmtpp.storage.parquet import read_table, write_table
+from mmtpp.storage.cache import DiskCache
+from mmtpp.storage.parquet import read_shared_table, write_table
 
+# large: 32 bits cannot address the names of 10^8 windows
 WINDOW_SCHEMA = pa.schema(
     [
-        ("sequence_id", pa.string()),
+        ("sequence_id", pa.large_string()),
         # address of the sequence in the store
-        ("file", pa.string()),
+        ("file", pa.large_string()),
         ("group", pa.int32()),
         ("row", pa.int32()),
         # events of the sequence, from 0
@@ -26,7 +32,7 @@ WINDOW_SCHEMA = pa.schema(
         ("end", pa.int32()),
         ("first_scored", pa.int32()),
         ("num_tokens", pa.int32()),
-        ("similar", pa.binary()),  # one bit per event, numpy.packbits
+        ("similar", pa.large_binary()),  # one bit per event, numpy.packbits
         # questions in words about the sequence, from 0, that are asked after this window; a window
         # with such questions has no other questions
         ("first_question", pa.int32()),
@@ -36,13 +42,19 @@ WINDOW_SCHEMA = pa.schema(
 )
 
 
+_SHARED_WINDOWS = 2**18
+"""The processes of a machine share the memory of larger plans, 25 MiB or more."""
+# columns of the file besides those of the windows; earlier versions did not sort the windows
+_SAMPLE, _PLACE = "sample", "place"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Which events are in which sample.
 
     Attributes:
-        windows: One row per window, ``WINDOW_SCHEMA``.
-        samples: Indices of the windows of each sample.
+        windows: One row per window, ``WINDOW_SCHEMA``, one sample after the other.
+        offsets: (S + 1,) row of the first window of each sample, and the number of windows.
         num_events: Number of events in the windows, scored or not, with those of overlaps.
         num_similar: Number of these events that are written as one token.
         fingerprint: Hash of settings and store.
@@ -52,7 +64,7 @@ class Plan:
     """
 
     windows: pa.Table
-    samples: list[list[int]]
+    offsets: NDArray[np.int64]
     num_events: int
     num_similar: int
     fingerprint: str
@@ -60,9 +72,14 @@ class Plan:
     replay: Replay = NO_REPLAY
 
     @property
+    def num_samples(self) -> int:
+        """Number of samples, S."""
+        return len(self.offsets) - 1
+
+    @property
     def num_visited(self) -> int:
         """Number of samples that are in every epoch."""
-        return len(self.samples) - self.replay.num_older
+        return self.num_samples - self.replay.num_older
 
     @property
     def samples_per_epoch(self) -> int:
@@ -72,9 +89,9 @@ class Plan:
     def describe(self, max_tokens: int) -> str:
         """One line on how well the samples are filled."""
         tokens = int(np.sum(self.windows["num_tokens"].to_numpy()))
-        fill = tokens / (len(self.samples) * max_tokens)
+        fill = tokens / (self.num_samples * max_tokens)
         return (
-            f"{len(self.samples):,} samples of {max_tokens} tokens from {len(self.windows):,} "
+            f"{self.num_samples:,} samples of {max_tokens} tokens from {len(self.windows):,} "
             f"windows, {fill:.1%} full; {self.num_events:,} events, "
             f"{self.num_similar:,} of them compressed"
         )
@@ -95,10 +112,10 @@ class Plan:
         tokens = float(np.sum(self.windows["num_tokens"].to_numpy()))
         return {
             "data/events": float(self.num_events),
-            "data/samples": float(len(self.samples)),
+            "data/samples": float(self.num_samples),
             COMPRESSED_FRACTION: self.num_similar / self.num_events,
             TOKENS_PER_EVENT: tokens / self.num_events,
-            EVENTS_PER_CONTEXT: self.num_events / len(self.samples),
+            EVENTS_PER_CONTEXT: self.num_events / self.num_samples,
             **self.long_texts.metrics(),
             **(self.replay_metrics() if self.replay.num_older else {}),
         }
@@ -114,47 +131,52 @@ class Plan:
                 An epoch draws whole samples: at least one if the number is above 0, and as many as
                 have this number of targets on average.
         """
-        num_windows, num_older = len(self.windows), len(older.samples)
+        num_older = older.num_samples
         num_drawn = 0
         if num_older and replay:
-            wanted = replay * self.num_targets(self.samples) / older.num_targets(older.samples)
+            wanted = replay * self.num_targets() / older.num_targets()
             num_drawn = min(num_older, max(1, round(wanted * num_older)))
-        shifted = [[num_windows + window for window in sample] for sample in older.samples]
         return replace(
             self,
             windows=pa.concat_tables([self.windows, older.windows]).combine_chunks(),
-            samples=[*self.samples, *shifted],
+            offsets=np.append(self.offsets, len(self.windows) + older.offsets[1:]),
             num_events=self.num_events + older.num_events,
             num_similar=self.num_similar + older.num_similar,
             long_texts=LongTexts.sum([self.long_texts, older.long_texts]),
             replay=Replay(num_older, num_drawn),
         )
 
-    def num_targets(self, samples: list[list[int]]) -> int:
-        """Number of scored events in samples of the plan."""
-        windows = [window for sample in samples for window in sample]
-        first, end = (self.windows[name].to_numpy() for name in ("first_scored", "end"))
-        return int((end - first)[windows].sum())
+    def with_single_windows(self, rows: ArrayLike) -> "Plan":
+        """A plan whose samples are some of the windows, one each.
+
+        Args:
+            rows: Rows of the windows in ``windows``, or whether each window is chosen.
+        """
+        rows = np.asarray(rows)
+        chosen = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        windows = self.windows.take(pa.array(chosen, pa.int64())).combine_chunks()
+        return replace(self, windows=windows, offsets=np.arange(len(chosen) + 1))
+
+    def num_targets(self, first_sample: int = 0) -> int:
+        """Number of scored events in the samples from ``first_sample`` on."""
+        windows = self.windows.slice(int(self.offsets[first_sample]))
+        first, end = (windows[name].to_numpy() for name in ("first_scored", "end"))
+        return int(np.sum(end - first))
 
     def replay_metrics(self) -> dict[str, float]:
         """Numbers of new targets, of older ones, and of older ones in an epoch, on average."""
         num_new, replay = self.num_visited, self.replay
-        older = self.num_targets(self.samples[num_new:])
+        older = self.num_targets(num_new)
         return {
-            "data/new_targets": float(self.num_targets(self.samples[:num_new])),
+            "data/new_targets": float(self.num_targets() - older),
             "data/older_targets": float(older),
             "data/replayed_targets_per_epoch": older * replay.num_drawn / max(1, replay.num_older),
         }
 
     def save(self, uri: str) -> None:
         """Write the plan as one Parquet file."""
-        sample_of = np.empty(len(self.windows), dtype=np.int64)
-        order = np.empty(len(self.windows), dtype=np.int64)
-        for index, windows in enumerate(self.samples):
-            sample_of[windows] = index
-            order[windows] = np.arange(len(windows))
-        table = self.windows.append_column("sample", pa.array(sample_of))
-        table = table.append_column("place", pa.array(order))
+        sample_of = np.repeat(np.arange(self.num_samples), np.diff(self.offsets))
+        table = self.windows.append_column(_SAMPLE, pa.array(sample_of))
         table = table.replace_schema_metadata(
             {
                 "fingerprint": self.fingerprint,
@@ -168,21 +190,27 @@ class Plan:
         write_table(uri, table)
 
 
-def load_plan(uri: str) -> Plan:
+def load_plan(uri: str, cache: DiskCache | None = None) -> Plan:
     """Read a plan that ``Plan.save`` wrote.
+
+    Args:
+        uri: Location of the file.
+        cache: Where a large plan is mapped into memory, which the processes of a machine share;
+            None reads it into the memory of this process.
 
     Raises:
         StorageError: The file is missing.
     """
-    table = read_table(uri)
+    table = read_shared_table(uri, cache, min_rows=_SHARED_WINDOWS)
     metadata = table.schema.metadata or {}
-    sample_of, order = table["sample"].to_numpy(), table["place"].to_numpy()
-    samples: list[list[int]] = [[] for _ in range(int(sample_of.max(initial=-1)) + 1)]
-    for window in np.lexsort((order, sample_of)).tolist():
-        samples[sample_of[window]].append(window)
+    if _PLACE in table.column_names:
+        table = table.sort_by([(_SAMPLE, "ascending"), (_PLACE, "ascending")])
+        table = table.drop_columns([_PLACE]).combine_chunks()
+    # runs of equal numbers, because every sample has a window
+    counts = np.bincount(table[_SAMPLE].to_numpy()) if len(table) else np.zeros(0, np.int64)
     return Plan(
-        table.drop_columns(["sample", "place"]).combine_chunks(),
-        samples,
+        table.drop_columns([_SAMPLE]),
+        np.append(0, np.cumsum(counts)),
         int(metadata[b"num_events"]),
         int(metadata[b"num_similar"]),
         metadata[b"fingerprint"].decode(),
@@ -195,12 +223,16 @@ def load_plan(uri: str) -> Plan:
 
 def samples_table(plan: Plan, sample_ids: np.ndarray) -> pa.Table:
     """The input of ``Assembler`` for these samples, in this order."""
-    windows = [plan.samples[sample] for sample in sample_ids.tolist()]
-    flat = np.array([window for sample in windows for window in sample], dtype=np.int64)
-    offsets = np.cumsum([0, *map(len, windows)])
-    taken = plan.windows.take(pa.array(flat)).combine_chunks()
+    starts, ends = plan.offsets[sample_ids], plan.offsets[sample_ids + 1]
+    # slices: a table in many parts is copied whole by ``take``
+    parts = [
+        plan.windows.slice(start, end - start)
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+    ]
+    taken = pa.concat_tables(parts or [plan.windows.slice(0, 0)]).combine_chunks()
     struct = pa.StructArray.from_arrays(
         [column.combine_chunks() for column in taken.columns], names=taken.column_names
     )
+    offsets = np.append(0, np.cumsum(ends - starts))
     listed = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), struct)
     return pa.table({"sample_id": pa.array(sample_ids, pa.int64()), "windows": listed})

@@ -34,7 +34,11 @@ class StoreSettings:
 
     def open_cache(self) -> DiskCache | None:
         """Open the disk cache; None if the store is not cached."""
-        if self.cache_bytes is None or not is_remote(self.data_uri):
+        return self.open_disk_cache() if is_remote(self.data_uri) else None
+
+    def open_disk_cache(self) -> DiskCache | None:
+        """Open the disk cache for tables that are not the store's; None without a cache."""
+        if self.cache_bytes is None:
             return None
         if self.cache_path is None:
             folder = default_cache_folder()

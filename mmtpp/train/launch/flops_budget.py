@@ -47,7 +47,7 @@ def num_steps_within(
     counter = _flop_counter(
         settings, vocabulary, model, trains_vision=trains_vision, blank_frame=blank_frame
     )
-    order = np.random.default_rng(seed_from("flops") % 2**63).permutation(len(plan.samples))
+    order = np.random.default_rng(seed_from("flops") % 2**63).permutation(plan.num_samples)
     counted = samples_table(plan, order[:NUM_COUNTED])
     assembled = Assembler(settings, vocabulary.token_ids())(counted)
     rows = [

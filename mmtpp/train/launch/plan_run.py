@@ -4,7 +4,6 @@ import logging
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 
 from mmtpp.config.schema import SampleSections, TaskWeights
 from mmtpp.core.errors import DataError, ModelError
@@ -38,10 +37,9 @@ def plan_training(settings: SampleSettings, vocabulary: Vocabulary, run_uri: str
     """
     uri = join(run_uri, PLAN_FILE)
     if not exists(uri):
-        plan = make_plan(settings, vocabulary.token_ids())
-        plan.save(uri)
-        return plan
-    plan = load_plan(uri)
+        make_plan(settings, vocabulary.token_ids()).save(uri)
+    # loaded, because the workers of this machine share the memory of a large plan
+    plan = load_plan(uri, settings.store.open_disk_cache())
     if plan.fingerprint != settings.fingerprint:
         raise DataError(
             f"this run was started on data {plan.fingerprint[:16]}, the data is now "
@@ -94,11 +92,12 @@ def plan_validation(
     settings = build_sample_settings(
         sections, manifest, split="validation", supervision=supervision, new_targets=new_targets
     )
-    plan = plan_split(settings, vocabulary.token_ids())
-    if new_targets is not None and not plan.samples:
+    # windows are not packed: each is a sample
+    plan = plan_split(replace(settings, packed=False), vocabulary.token_ids())
+    if new_targets is not None and not plan.num_samples:
         logger.warning("no validation event is new: the model is validated on the older ones")
         settings = replace(settings, new_targets=None)
-        plan = plan_split(settings, vocabulary.token_ids())
+        plan = plan_split(replace(settings, packed=False), vocabulary.token_ids())
     check_plan(plan, settings)
     _choose_sequences(plan, num_sequences).save(join(run_uri, VALIDATION_PLAN_FILE))
     return settings
@@ -111,12 +110,7 @@ def _choose_sequences(plan: Plan, num_sequences: int) -> Plan:
     sequences = sorted(set(names))
     order = np.random.default_rng(seed_from("validation") % 2**63).permutation(len(sequences))
     chosen = {sequences[index] for index in order[:num_sequences].tolist()}
-    windows = plan.windows.filter(pa.array([name in chosen for name in names]))
-    return replace(
-        plan,
-        windows=windows.combine_chunks(),
-        samples=[[index] for index in range(len(windows))],
-    )
+    return plan.with_single_windows([name in chosen for name in names])
 
 
 def build_trained_tasks(

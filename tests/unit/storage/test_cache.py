@@ -69,6 +69,32 @@ for value in range(3):
 """
 
 
+def test_a_mapped_table_is_written_batch_by_batch_and_is_not_in_memory(tmp_path):
+    rows, opened = 10**6, []
+
+    def load() -> pa.RecordBatchReader:
+        opened.append(1)
+        parts = (_table(value, rows).to_batches()[0] for value in range(8))  # 61 MiB
+        return pa.RecordBatchReader.from_batches(_table(0).schema, parts)
+
+    cache = DiskCache(tmp_path / "c", max_bytes=10**8)
+    before = pa.total_allocated_bytes()
+    table = cache.mapped_table("k", load)
+    assert pa.total_allocated_bytes() - before < 2 * 8 * rows
+    assert table["x"].to_numpy().tolist()[rows - 1 : rows + 1] == [0, 1]
+    assert len(table) == 8 * rows
+    again = DiskCache(tmp_path / "c", max_bytes=10**8).mapped_table("k", load)
+    assert again.equals(table)
+    assert len(opened) == 1
+
+
+def test_a_table_that_cannot_be_mapped_is_read(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    cache = DiskCache(tmp_path / "file" / "c", max_bytes=10**6)
+    table = cache.mapped_table("k", lambda: _table(3).to_reader())
+    assert table.equals(_table(3))
+
+
 def test_a_full_disk_disables_the_cache(tmp_path):
     """A limit of the operating system on the size of files causes a real error."""
     process = subprocess.run(

@@ -123,7 +123,7 @@ def _write_store(folder: Path, *, changed_from: float = np.inf) -> SampleSetting
 
 def _rows(settings: SampleSettings) -> pa.Table:
     plan = make_plan(settings, VOCABULARY.token_ids())
-    table = samples_table(plan, np.arange(len(plan.samples)))
+    table = samples_table(plan, np.arange(plan.num_samples))
     return Assembler(settings, VOCABULARY.token_ids())(table)
 
 

@@ -83,7 +83,7 @@ def _samples(folder: Path, config: RunConfig, *, are_dates: bool = True, **more:
 
 def _rows(settings: SampleSettings) -> list[tuple[PackedRow, pa.Table]]:
     plan = make_plan(settings, IDS)
-    table = Assembler(settings, IDS)(samples_table(plan, np.arange(len(plan.samples))))
+    table = Assembler(settings, IDS)(samples_table(plan, np.arange(plan.num_samples)))
     return [
         (row_from_arrow(table, index, image_px=56), table.slice(index, 1))
         for index in range(len(table))

@@ -71,7 +71,7 @@ def test_the_first_rows_need_no_ray(planned: Any, later_chunks: list[list[int]],
     plan, settings = planned
     monkeypatch.setattr(feed, "FIRST_CHUNK", 3)
     monkeypatch.setattr(feed, "CHUNK", 4)
-    samples = np.arange(len(plan.samples))[::-1]
+    samples = np.arange(plan.num_samples)[::-1]
     rows = list(iter_rows(plan, samples, settings, IDS))
     assert [row.sample_id for row in rows] == samples.tolist()
     assert not ray.is_initialized()

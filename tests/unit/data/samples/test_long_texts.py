@@ -216,7 +216,7 @@ def test_samples_hold_the_event_with_the_start_of_its_text(
     assert "sequence 's3', event 6: a text of" in caplog.text
     whole = VOCABULARY.encode_texts([LONG, f"{WORDS} {WORDS}"])
     rows = Assembler(chosen, VOCABULARY.token_ids())(
-        samples_table(plan, np.arange(len(plan.samples)))
+        samples_table(plan, np.arange(plan.num_samples))
     )
     written: set[int] = set()
     for index in range(len(rows)):
@@ -271,7 +271,7 @@ def test_texts_are_truncated_in_samples_and_whole_in_the_store(
     assert LongTexts(truncated=2) == plan.long_texts
     assert plan.metrics()["data/texts_truncated"] == 2.0
     rows = Assembler(chosen, VOCABULARY.token_ids())(
-        samples_table(plan, np.arange(len(plan.samples)))
+        samples_table(plan, np.arange(plan.num_samples))
     )
     sizes = []
     for index in range(len(rows)):
@@ -399,12 +399,12 @@ def test_questions_that_do_not_fit_are_left_out_and_named(
         for window in plan.windows.to_pylist()
         for place in range(window["first_question"], window["end_question"])
     ]
-    assert asked == [0, 3]
+    assert sorted(asked) == [0, 3]
     assert (plan.long_texts.left_out, plan.long_texts.cut_to_fit) == (2, 1)
     assert "sequence 'q', question 2" in caplog.text
     assert "sequence 'q', question 3" in caplog.text
     rows = Assembler(chosen, VOCABULARY.token_ids())(
-        samples_table(plan, np.arange(len(plan.samples)))
+        samples_table(plan, np.arange(plan.num_samples))
     )
     sizes = [len(ids) for ids in rows["input_ids"].to_pylist()]
     assert max(sizes) <= MAX_TOKENS

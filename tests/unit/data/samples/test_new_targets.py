@@ -91,12 +91,12 @@ def _settings(store: str, replay: float | None = 1.0, **changes: object) -> Samp
     return replace(settings, **changes)
 
 
-def _windows(plan: Plan, samples: list[list[int]]) -> Iterator[dict]:
+def _windows(plan: Plan, samples: range) -> Iterator[dict]:
     rows = plan.windows.to_pylist()
-    return (rows[window] for sample in samples for window in sample)
+    return (row for sample in samples for row in rows[slice(*plan.offsets[sample : sample + 2])])
 
 
-def _targets(plan: Plan, samples: list[list[int]]) -> list[tuple[Target, int]]:
+def _targets(plan: Plan, samples: range) -> list[tuple[Target, int]]:
     """Targets of samples in order, each with the first position that it sees."""
     return sorted(
         ((window["sequence_id"], place), window["start"])
@@ -124,9 +124,9 @@ SHAPES = [
 def test_every_target_is_new_or_older_and_sees_the_history_of_a_training(store, changes):
     plan = make_plan(_settings(store, **changes), IDS)
     whole = make_plan(_settings(store, new_targets=None, **changes), IDS)
-    history = dict(_targets(whole, whole.samples))
+    history = dict(_targets(whole, range(whole.num_samples)))
     assert history.keys() == TARGETS
-    new, older = plan.samples[: plan.num_visited], plan.samples[plan.num_visited :]
+    new, older = range(plan.num_visited), range(plan.num_visited, plan.num_samples)
     assert _targets(plan, new) == [(target, history[target]) for target in sorted(NEW)]
     assert _targets(plan, older) == [(target, history[target]) for target in sorted(OLDER)]
     assert any(window["start"] < window["first_scored"] - 1 for window in _windows(plan, new))
@@ -143,7 +143,7 @@ def test_the_tokens_of_windows_are_counted_as_in_a_training(store, changes):
 
     def unwritten(settings: SampleSettings) -> dict[tuple[str, int, int], int]:
         plan = make_plan(settings, IDS)
-        rows = Assembler(settings, IDS)(samples_table(plan, np.arange(len(plan.samples))))
+        rows = Assembler(settings, IDS)(samples_table(plan, np.arange(plan.num_samples)))
         lengths = [len(ids) for ids in rows["input_ids"].to_pylist()]
         return {
             (window["sequence_id"], window["start"], window["end"]): window["num_tokens"] - length
@@ -162,7 +162,7 @@ def test_the_tokens_of_windows_are_counted_as_in_a_training(store, changes):
 def test_the_questions_of_a_window_are_about_its_targets_alone(store):
     settings = _settings(store, replay=None, packed=False)
     plan = make_plan(settings, IDS)
-    rows = Assembler(settings, IDS)(samples_table(plan, np.arange(len(plan.samples))))
+    rows = Assembler(settings, IDS)(samples_table(plan, np.arange(plan.num_samples)))
     asked = {
         (name, place + start)
         for [name], start, events in zip(
@@ -190,10 +190,9 @@ def test_an_epoch_has_all_new_targets_and_a_share_of_older_ones(store, replay, s
     # on average over many epochs
     size, visited = plan.samples_per_epoch, plan.num_visited
     epochs = _order(plan, num_epochs=200).reshape(200, size)
-    drawn = [[plan.samples[index] for index in epoch if index >= visited] for epoch in epochs]
-    assert np.mean([plan.num_targets(samples) for samples in drawn]) == pytest.approx(
-        replayed, rel=0.1
-    )
+    targets = [len(_targets(plan, range(index, index + 1))) for index in range(plan.num_samples)]
+    drawn = [sum(targets[index] for index in epoch if index >= visited) for epoch in epochs]
+    assert np.mean(drawn) == pytest.approx(replayed, rel=0.1)
     assert all(
         set(range(visited)) <= set(epoch) and len(set(epoch)) == size for epoch in epochs.tolist()
     )
@@ -218,7 +217,8 @@ def test_the_order_is_that_of_seed_and_epoch_at_any_number_of_workers(store, tmp
     assert 0 < plan.replay.num_drawn < plan.replay.num_older
     plan.save(str(tmp_path / "plan.parquet"))
     loaded = load_plan(str(tmp_path / "plan.parquet"))
-    assert (loaded.replay, loaded.samples) == (plan.replay, plan.samples)
+    assert loaded.replay == plan.replay
+    assert loaded.offsets.tolist() == plan.offsets.tolist()
     size, visited = plan.samples_per_epoch, plan.num_visited
     order = _order(plan, num_epochs=6)
     drawn = [frozenset(part[part >= visited].tolist()) for part in order.reshape(6, size)]
@@ -250,14 +250,14 @@ def test_the_order_is_that_of_seed_and_epoch_at_any_number_of_workers(store, tmp
 def test_a_plan_for_scoring_has_no_older_targets(store):
     plan = make_plan(_settings(store, replay=None), IDS)
     assert plan.replay.num_older == 0
-    assert [target for target, _ in _targets(plan, plan.samples)] == sorted(NEW)
+    assert [target for target, _ in _targets(plan, range(plan.num_samples))] == sorted(NEW)
 
 
 def test_without_older_events_none_is_replayed(store):
     settings = _settings(store, new_targets=NewTargets(0.0, replay=1.0))
     plan = make_plan(settings, IDS)
-    assert [target for target, _ in _targets(plan, plan.samples)] == sorted(TARGETS)
-    assert plan.samples_per_epoch == plan.num_visited == len(plan.samples)
+    assert [target for target, _ in _targets(plan, range(plan.num_samples))] == sorted(TARGETS)
+    assert plan.samples_per_epoch == plan.num_visited == plan.num_samples
     assert plan.describe_replay().startswith(f"an epoch has {len(TARGETS)} new targets")
 
 
@@ -275,4 +275,4 @@ def test_a_plan_of_an_earlier_version_replays_nothing(store, tmp_path: Path):
     metadata = {k: v for k, v in table.schema.metadata.items() if not k.startswith(b"num_o")}
     metadata.pop(b"num_drawn")
     pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "old.parquet")
-    assert load_plan(str(tmp_path / "old.parquet")).samples_per_epoch == len(plan.samples)
+    assert load_plan(str(tmp_path / "old.parquet")).samples_per_epoch == plan.num_samples

@@ -95,10 +95,9 @@ def _settings(
 def _windows(settings: SampleSettings) -> list[tuple[dict, PackedRow]]:
     """Every window of the plan, with its row."""
     plan = make_plan(replace(settings, packed=False), IDS)
-    table = Assembler(settings, IDS)(samples_table(plan, np.arange(len(plan.samples))))
+    table = Assembler(settings, IDS)(samples_table(plan, np.arange(plan.num_samples)))
     rows = [row_from_arrow(table, index, image_px=56) for index in range(len(table))]
-    planned = [plan.windows.slice(windows[0], 1).to_pylist()[0] for windows in plan.samples]
-    return list(zip(planned, rows, strict=True))
+    return list(zip(plan.windows.to_pylist(), rows, strict=True))
 
 
 GRID = IntervalGrid.from_first_bytes(63, 68, num_bytes=2)
@@ -170,17 +169,18 @@ def test_older_events_keep_their_content(store: StoreSettings):
 def test_packed_windows_keep_their_older_events(store: StoreSettings):
     settings = replace(_settings(store, AllTokens()), max_tokens=3000, packed=True)
     plan = make_plan(replace(settings, max_tokens=400), IDS)
-    samples = samples_table(replace(plan, samples=[[0, 3, 2]]), np.arange(1))
+    windows = plan.with_single_windows([0, 3, 2])
+    samples = samples_table(replace(windows, offsets=np.array([0, 3])), np.arange(1))
     assembler = Assembler(settings, IDS)
     packed = row_from_arrow(assembler(samples), 0, image_px=56)
     assert packed.older is not None
     alone = [
         row_from_arrow(
-            assembler(samples_table(replace(plan, samples=[[window]]), np.arange(1))),
+            assembler(samples_table(windows, np.array([window]))),
             0,
             image_px=56,
         )
-        for window in (0, 3, 2)
+        for window in range(3)
     ]
     starts = np.cumsum([0, *(len(row.input_ids) for row in alone)])
     parts = [row.older for row in alone if row.older is not None]

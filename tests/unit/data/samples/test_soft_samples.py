@@ -88,7 +88,7 @@ def _samples(store: StoreSettings, memory: MemorySettings, **more: Any):
 def _rows(samples):
     ids = VOCABULARY.token_ids()
     plan = make_plan(samples, ids)
-    table = Assembler(samples, ids)(samples_table(plan, np.arange(len(plan.samples))))
+    table = Assembler(samples, ids)(samples_table(plan, np.arange(plan.num_samples)))
     return [row_from_arrow(table, index, image_px=56) for index in range(len(table))]
 
 
