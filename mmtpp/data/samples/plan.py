@@ -206,11 +206,9 @@ def load_plan(uri: str, cache: DiskCache | None = None) -> Plan:
     if _PLACE in table.column_names:
         table = table.sort_by([(_SAMPLE, "ascending"), (_PLACE, "ascending")])
         table = table.drop_columns([_PLACE]).combine_chunks()
-    # runs of equal numbers, because every sample has a window
-    counts = np.bincount(table[_SAMPLE].to_numpy()) if len(table) else np.zeros(0, np.int64)
     return Plan(
         table.drop_columns([_SAMPLE]),
-        np.append(0, np.cumsum(counts)),
+        _sample_offsets(table[_SAMPLE]),
         int(metadata[b"num_events"]),
         int(metadata[b"num_similar"]),
         metadata[b"fingerprint"].decode(),
@@ -219,6 +217,19 @@ def load_plan(uri: str, cache: DiskCache | None = None) -> Plan:
         # nor do they replay samples
         Replay(int(metadata.get(b"num_older", 0)), int(metadata.get(b"num_drawn", 0))),
     )
+
+
+def _sample_offsets(sample_of: pa.ChunkedArray) -> NDArray[np.int64]:
+    """(S + 1,) row of the first window of each sample, and the number of windows.
+
+    Args:
+        sample_of: (W,) sample of each window, not decreasing; every sample has a window.
+    """
+    offsets = np.zeros(sample_of[-1].as_py() + 2 if len(sample_of) else 1, dtype=np.int64)
+    for part in sample_of.chunks:  # one after the other, because all together take much memory
+        samples, counts = np.unique(part.to_numpy(), return_counts=True)
+        offsets[samples + 1] += counts
+    return np.cumsum(offsets, out=offsets)
 
 
 def samples_table(plan: Plan, sample_ids: np.ndarray) -> pa.Table:
