@@ -115,8 +115,9 @@ bench-serve: setup ## live forecasts under load, and while processes are killed 
 bench-sweep: setup ## time of Ray Tune compared with the trainings it starts (a quarter of an hour) [data]
 	$(BIN)/python -m benchmarks.sweeps.overhead
 
-bench-cluster: setup ## load of head and driver with 4, 16 and 64 machines (ten minutes; 24 GiB)
+bench-cluster: setup ## head and driver with 4, 16 and 64 machines, and plans of up to 10^9 events (15 minutes; 24 GiB)
 	$(BIN)/python -m benchmarks.clusters
+	$(BIN)/python -m benchmarks.plan_scale
 
 bench-peers: setup ## speed beside other projects: training, feeding, evaluation, sweeps (45 minutes; resumes) [data]
 	$(BIN)/python -m benchmarks.peers.run
