@@ -5,8 +5,8 @@
 Parts: ``training``, ``feeding``, ``evaluation`` and ``sweeps``. Every trial is a process of its
 own, in the environment of the peer (``environments.py``). Finished trials are kept in
 ``$MMTPP_HOME/peers/work``; a run that was interrupted continues, and a run with all trials only
-writes the report ``benchmarks/peers.md`` again. Delete this folder to measure again. Needs
-MMTPP_TEST_DATA for the danmaku and the earthquakes.
+writes its sections of the report ``benchmarks/peers.md`` again. Delete this folder to measure
+again. Needs MMTPP_TEST_DATA for the danmaku and the earthquakes.
 
     python -m benchmarks.peers.run --smoke --work FOLDER --parts feeding
 
@@ -23,12 +23,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.measure import finish, machine
+from benchmarks.measure import finish_section, machine
 from benchmarks.peers import evaluation_part, feed_part, sweep_part, training_part
 from benchmarks.peers.bench import Bench
 from benchmarks.peers.trials import TrialFile
 from cluster.local import default_home
 
+HEAD = (
+    "# Peers",
+    "",
+    "Every trial is a process of its own. The peers' versions are in `benchmarks/peers/*.txt`. A "
+    "ratio is that of the medians' trials in the same repetition. Sections may be of different "
+    "machines.",
+)
 RESULT = Path(__file__).parents[1] / "peers.md"
 NOT_MEASURED = Path(__file__).with_name("not_measured.json")  # what was tried, and why it failed
 
@@ -69,22 +76,20 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     bench = Bench(TrialFile(work / "trials.jsonl"), environments, work, arguments.smoke)
     used = f"{len(os.sched_getaffinity(0))} used"
-    lines = [
-        "# Peers",
-        "",
-        f"`python -m benchmarks.peers.run --parts {arguments.parts}`; "
-        f"{machine('torch', 'transformers', 'ray', used=used)}. "
-        f"Median [range] of {bench.repetitions} interleaved repetitions; every trial is a process "
-        "of its own. The peers' versions are in `benchmarks/peers/*.txt`. A ratio is that of the "
-        "medians' trials in the same repetition.",
-        "",
-    ]
+    result = work / "peers.md" if arguments.smoke else RESULT
+    finish_section("\n".join([*HEAD, ""]), result)
     for name in arguments.parts.split(","):
         print(f"== {name}", flush=True)
-        lines += [*PARTS[name](bench), ""]
+        heading, *lines = PARTS[name](bench)
+        how = (
+            f"`python -m benchmarks.peers.run --parts {name}`; "
+            f"{machine('torch', 'transformers', 'ray', used=used)}. Median [range] of "
+            f"{bench.repetitions} interleaved repetitions."
+        )
+        finish_section("\n".join([heading, "", how, *lines, ""]), result)
     reasons: dict[str, str] = json.loads(NOT_MEASURED.read_text(encoding="utf-8"))
-    lines += ["## Not measured", "", *(f"- **{name}**: {why}" for name, why in reasons.items()), ""]
-    return finish("\n".join(lines), work / "peers.md" if arguments.smoke else RESULT)
+    missing = [f"- **{name}**: {why}" for name, why in reasons.items()]
+    return finish_section("\n".join(["## Not measured", "", *missing, ""]), result)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ class HawkesTargets:
                 keep, events.next_intervals, torch.from_numpy(intervals.astype(np.float32))
             ),
             next_types=torch.where(keep, events.next_types, torch.from_numpy(types)),
+            next_words=torch.where(keep[:, None], events.next_words, UNKNOWN_WORD),
         )
 
 

@@ -15,6 +15,8 @@ from mmtpp.core.past.event_memory import MemorySettings, memory_rows
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.clock import round_to_ticks
 
+NEXT_WORDS = 5
+"""Number of words of the next text that networks with images learn to predict."""
 BLOCK_EVENTS = 2**20
 """Number of events whose memory is kept at once; with 80 columns, 320 MiB, and 64 MiB of words."""
 
@@ -49,6 +51,8 @@ class NextEvents:
         words: (N, MAX_WORDS) int16 words of the text of the event before; (N, 0) if words are not
             read.
         event_images: Images of the events before; None if images are not read.
+        next_words: (N, NEXT_WORDS) int16 first words of the scored event's text; (N, 0) unless both
+            words and images are read.
     """
 
     memory: torch.Tensor
@@ -56,7 +60,8 @@ class NextEvents:
     next_intervals: torch.Tensor
     next_types: torch.Tensor
     words: torch.Tensor
-    event_images: EventImages | None = None
+    event_images: EventImages | None
+    next_words: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.types)
@@ -84,6 +89,7 @@ class NextEvents:
             torch.from_numpy(past.types[scored].astype(np.int64)),
             words_of(past, before),
             past.images.take(before) if past.images is not None else None,
+            _next_words(past, scored),
         )
 
     def take(self, index: NDArray[np.int64] | slice) -> "NextEvents":
@@ -96,6 +102,7 @@ class NextEvents:
             self.next_types[chosen],
             self.words[chosen],
             self.event_images.take(index) if self.event_images is not None else None,
+            self.next_words[chosen],
         )
 
     @property
@@ -116,6 +123,12 @@ def words_of(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:
     if past.words is None:
         return torch.zeros((len(events), 0), dtype=torch.int16)
     return torch.from_numpy(past.words.padded(events))
+
+
+def _next_words(past: PastEvents, scored: NDArray[np.integer]) -> torch.Tensor:
+    """(N, NEXT_WORDS) first words of some events; (N, 0) unless both words and images are read."""
+    number = NEXT_WORDS if past.images is not None else 0
+    return words_of(past, scored)[:, :number].contiguous()
 
 
 @dataclass(frozen=True, slots=True)
