@@ -40,6 +40,7 @@ from mmtpp.expert.training_statistics import TrainingStatistics
 _WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
 _PATIENCE = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
+_WORD_WEIGHT = 0.3  # of the nats of the next text's first word
 EVENTS_PER_STEP, EVENTS_WITH_IMAGES_PER_STEP = 1024, 128
 
 logger = logging.getLogger(__name__)
@@ -210,7 +211,7 @@ class ExpertFit:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
         optimizer.zero_grad()
-        interval_nll, type_nll = self._wrapped_network(
+        interval_nll, type_nll, word_nll = self._wrapped_network(
             events.memory,
             events.types,
             events.words,
@@ -218,9 +219,11 @@ class ExpertFit:
             events.next_types,
             events.images,
             self._dropout_mask(places, batch_size),
+            events.next_words,
         )
         # the ranks' gradients are averaged, so each loss is multiplied by their number
-        loss = (interval_nll.sum() + type_nll.sum()) * (self._ranks.num_ranks / batch_size)
+        loss = (interval_nll + type_nll + _WORD_WEIGHT * word_nll).sum()
+        loss = loss * (self._ranks.num_ranks / batch_size)
         losses = self._total_losses(interval_nll, type_nll, batch_size)
         loss.backward()
         nn.utils.clip_grad_norm_(self._state.network.parameters(), _MAX_GRAD_NORM)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtpp.core.past.event_words import UNKNOWN_WORD
 from mmtpp.core.point_processes.hawkes import Hawkes
 from mmtpp.core.point_processes.history import History
 from mmtpp.core.point_processes.next_event_draws import NextEventDraws
@@ -95,7 +96,7 @@ class HawkesTargets:
                 keep, events.next_intervals, torch.from_numpy(intervals.astype(np.float32))
             ),
             next_types=torch.where(keep, events.next_types, torch.from_numpy(types)),
-            next_words=torch.where(keep[:, None], events.next_words, UNKNOWN_WORD),
+            next_words=torch.where(keep, events.next_words, UNKNOWN_WORD),
         )
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import gelu, linear
+from torch.nn.functional import cross_entropy, gelu, linear
 
 from mmtpp.core.past.event_memory import LIMIT
-from mmtpp.core.past.event_words import NO_WORD
+from mmtpp.core.past.event_words import NO_WORD, UNKNOWN_WORD
 from mmtpp.expert.image_features import IMAGE_FEATURES, ImageFeatures
 from mmtpp.expert.interval_density import IntervalScale, LogNormalHead, LogNormals
 from mmtpp.expert.prompts import PromptPool
@@ -50,6 +50,15 @@ class NetworkSize:
     reads_images: bool = False
     context_width: int = 0
     num_prompts: int = 0
+
+    @property
+    def predicts_word(self) -> bool:
+        """Whether the network learns to predict the first word of the next text.
+
+        It does so only for the sake of the images: some thousands of types and intervals teach
+        less about them than as many words.
+        """
+        return self.reads_images and self.num_words > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,9 @@ class ExpertNetwork(nn.Module):
             self.image_features = ImageFeatures()
             self.image_input = nn.Linear(IMAGE_FEATURES, width, bias=False)
             self.image_output = nn.Linear(IMAGE_FEATURES, width, bias=False)
+        if size.predicts_word:
+            self.next_word = nn.Linear(width, _WORD_WIDTH)
+            self.next_word_bias = nn.Parameter(torch.zeros(size.num_words + 1))
         if size.context_width:
             self.context_input = nn.Linear(size.context_width, width, bias=False)
         if size.num_prompts:
@@ -254,8 +266,9 @@ class ExpertNetwork(nn.Module):
         next_types: torch.Tensor,
         images: torch.Tensor | None = None,
         mask: DropoutMask | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Negative log-likelihood of the next events.
+        next_words: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Negative log-likelihood of the next events, and of the words of their texts.
 
         Args:
             rows: (N, P) memory after each event.
@@ -266,12 +279,22 @@ class ExpertNetwork(nn.Module):
             images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
                 it; None for a network without images.
             mask: Values that dropout keeps; None without dropout.
+            next_words: (N,) first word of the next text, or ``UNKNOWN_WORD``; read only if the
+                network predicts it.
 
         Returns:
             interval_nll_N: (N,) nats of the interval's density.
             type_nll_N: (N,) nats of the type, given the interval.
+            word_nll_N: (N,) nats of the first word of the next text; 0 where it is not predicted.
         """
         hidden = self.hidden(rows, types, words, images, mask)
         interval_nll_N = -self.intervals(hidden).log_density(next_intervals)
         log_p_NK = self.type_log_probabilities(hidden, next_intervals)
-        return interval_nll_N, -log_p_NK.gather(1, next_types[:, None])[:, 0]
+        type_nll_N = -log_p_NK.gather(1, next_types[:, None])[:, 0]
+        word_nll_N = torch.zeros_like(type_nll_N)
+        if self.size.predicts_word and next_words is not None:
+            logits = linear(self.next_word(hidden), self.word_embedding.weight, self.next_word_bias)
+            word_nll_N = cross_entropy(
+                logits, next_words.long(), ignore_index=UNKNOWN_WORD, reduction="none"
+            )
+        return interval_nll_N, type_nll_N, word_nll_N

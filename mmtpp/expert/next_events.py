@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from mmtpp.core.past.event_images import EventImages
 from mmtpp.core.past.event_memory import MemorySettings, memory_rows
+from mmtpp.core.past.event_words import UNKNOWN_WORD
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.clock import round_to_ticks
 
-NEXT_WORDS = 5
-"""Number of words of the next text that networks with images learn to predict."""
 BLOCK_EVENTS = 2**20
 """Number of events whose memory is kept at once; with 80 columns, 320 MiB, and 64 MiB of words."""
 
@@ -51,7 +50,7 @@ class NextEvents:
         words: (N, MAX_WORDS) int16 words of the text of the event before; (N, 0) if words are not
             read.
         event_images: Images of the events before; None if images are not read.
-        next_words: (N, NEXT_WORDS) int16 first words of the scored event's text; (N, 0) unless both
+        next_words: (N,) int16 first word of the scored event's text; ``UNKNOWN_WORD`` unless both
             words and images are read.
     """
 
@@ -89,7 +88,7 @@ class NextEvents:
             torch.from_numpy(past.types[scored].astype(np.int64)),
             words_of(past, before),
             past.images.take(before) if past.images is not None else None,
-            _next_words(past, scored),
+            _first_words(past, scored),
         )
 
     def take(self, index: NDArray[np.int64] | slice) -> "NextEvents":
@@ -125,10 +124,11 @@ def words_of(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:
     return torch.from_numpy(past.words.padded(events))
 
 
-def _next_words(past: PastEvents, scored: NDArray[np.integer]) -> torch.Tensor:
-    """(N, NEXT_WORDS) first words of some events; (N, 0) unless both words and images are read."""
-    number = NEXT_WORDS if past.images is not None else 0
-    return words_of(past, scored)[:, :number].contiguous()
+def _first_words(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:
+    """(N,) first word of some events; ``UNKNOWN_WORD`` unless both words and images are read."""
+    if past.words is None or past.images is None:
+        return torch.full((len(events),), UNKNOWN_WORD, dtype=torch.int16)
+    return words_of(past, events)[:, 0].contiguous()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ MAX_WORDS = FIRST_WORDS + LAST_WORDS
 MAX_WORD_ROWS = 4096
 """Number of rows of the table. Larger vocabularies share rows, so their size costs nothing."""
 NO_WORD = 0
+UNKNOWN_WORD = -1
+"""Where the next text is not known."""
 
 
 @dataclass(frozen=True, slots=True)
