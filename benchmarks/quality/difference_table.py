@@ -15,11 +15,12 @@ from benchmarks.quality.differences import (
     same_targets,
     table_path,
 )
-from benchmarks.quality.variants import MIXTURE, PLAIN
+from benchmarks.quality.kept_differences import KeptDifference, read_kept, write_kept
+from benchmarks.quality.variants import MIXTURE, MIXTURE_WITH_IMAGES, PLAIN
 
 NLL = "joint/nll_nats_per_event"
 EXPERT, SHORT = "temporal expert", f"{PLAIN}, short"
-LENGTH = "temporal expert, text length"
+LENGTH, WITH_IMAGES = "temporal expert, text length", "temporal expert with images"
 OURS = ("mixture", "expert", "soft", "ours")
 MAX_DEVIATION = 1e-3  # nats; EasyTPP's sums are computed one sequence at a time
 # both models of a pair have the same budget
@@ -28,7 +29,8 @@ ABLATIONS = (
     (LENGTH, "temporal expert without texts"),
     (EXPERT, "temporal expert without texts"),
     (EXPERT, "temporal expert without calendar"),
-    ("temporal expert with images", EXPERT),
+    (WITH_IMAGES, EXPERT),
+    (MIXTURE_WITH_IMAGES, WITH_IMAGES),
     ("soft tokens", EXPERT),
     ("soft tokens", PLAIN),
     (SHORT, "without texts"),
@@ -37,7 +39,7 @@ ABLATIONS = (
 Records = Sequence[dict[str, Any]]
 
 
-def difference_table(records: Records, sums: Path) -> str:
+def difference_table(records: Records, sums: Path, kept: Path) -> str:
     """A section with the differences of every set, in Markdown.
 
     The mixture, the expert and the plain model are compared with the best baseline, which is the
@@ -47,22 +49,31 @@ def difference_table(records: Records, sums: Path) -> str:
     Args:
         records: Finished trials of all sets.
         sums: Folder of the trials' sums by sequence.
+        kept: File of the differences that were computed before; those of this call are added.
     """
+    differences = {(old.set, old.first, old.second): old for old in read_kept(kept)}
     lines = [
         "## Paired differences\n",
         "NLL of the first model minus that of the second, in nats per event on the same targets; "
         "below 0 the first is better. Standard errors and 95 % intervals are over sequences "
-        "(paired bootstrap), of the means over the seeds whose losses by sequence are in the work "
-        "folder. Where they are not, because the trials are older or from another machine, only "
-        "the difference of the tables above is shown.\n",
+        "(paired bootstrap), of the means over the seeds whose losses by sequence were in the work "
+        "folder when the pair was compared. Where they never were, only the difference of the "
+        "tables above is shown.\n",
         "| set | first | second | difference | standard error | 95 % interval | sequences |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(record["set"] for record in records):
         of_set = [record for record in records if record["set"] == name]
         for first, second in _pairs(of_set):
-            cells = _cells(of_set, first, second, sums)
+            pair = (name, first, second)
+            mean_nll = (_mean_nll(of_set, first), _mean_nll(of_set, second))
+            if (difference := _difference(of_set, first, second, sums)) is not None:
+                differences[pair] = KeptDifference(*pair, mean_nll, difference)
+            cells = f"{mean_nll[0] - mean_nll[1]:+.3f} | | | "
+            if pair in differences and differences[pair].is_of(mean_nll):
+                cells = _difference_cells(differences[pair].difference)
             lines.append(f"| {name} | {first} | {second} | {cells} |")
+    write_kept(kept, list(differences.values()))
     return "\n".join([*lines, ""])
 
 
@@ -98,17 +109,16 @@ def _mean_nll(of_set: Records, name: str) -> float:
     return float(np.mean(values))
 
 
-def _cells(of_set: Records, first: str, second: str, sums: Path) -> str:
+def _difference(of_set: Records, first: str, second: str, sums: Path) -> Difference | None:
+    """The paired difference of two models; None without their sums, or of different targets."""
     tables = [
         _tables([record for record in of_set if record["name"] == name], sums)
         for name in (first, second)
     ]
     if not all(tables):
-        return f"{_mean_nll(of_set, first) - _mean_nll(of_set, second):+.3f} | | | "
-    means = [mean_over_seeds(kept) for kept in tables]
-    if not same_targets(*means):
-        return "different targets | | | "
-    return _difference_cells(paired_difference(*means))
+        return None
+    means = [mean_over_seeds(of_seeds) for of_seeds in tables]
+    return paired_difference(*means) if same_targets(*means) else None
 
 
 def _tables(trials: Records, sums: Path) -> list[pa.Table]:

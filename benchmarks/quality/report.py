@@ -48,7 +48,7 @@ Records = list[dict[str, Any]]
 
 
 def write_report(results: Path, folder: Path, *, budget: object, sums: Path) -> None:
-    """Write ``quality.md`` and its figures.
+    """Write ``quality.md`` and its figures, and add to ``differences.jsonl`` beside the results.
 
     Args:
         results: File with the finished trials, one JSON object per line.
@@ -60,7 +60,7 @@ def write_report(results: Path, folder: Path, *, budget: object, sums: Path) -> 
     sets = list(dict.fromkeys(record["set"] for record in records))
     parts = [_head(records, budget)]
     parts += [_table(name, _of(records, name)) for name in sets]
-    parts.append(difference_table(records, sums))
+    parts.append(difference_table(records, sums, results.with_name("differences.jsonl")))
     with_plain = [
         name for name in sets if any(record["name"] == PLAIN for record in _of(records, name))
     ]

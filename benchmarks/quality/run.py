@@ -31,7 +31,7 @@ from benchmarks.quality.results import BUDGET, SMALL, Budget, Results, Trial
 from benchmarks.quality.sets import DATA, DataSet, data_sets
 from benchmarks.quality.soft_trial import SOFT, run_soft
 from benchmarks.quality.trial import forecast, open_store, train
-from benchmarks.quality.variants import MIXTURE, PLAIN, Variant, variants
+from benchmarks.quality.variants import MIXTURE, MIXTURE_WITH_IMAGES, PLAIN, Variant, variants
 from benchmarks.quality.workers import run_trials
 from mmtpp.config.load import config_from_tree, with_values
 from mmtpp.config.schema import RunConfig
@@ -227,7 +227,8 @@ def trials_of(data: DataSet, seeds: list[int]) -> list[Trial]:
         Trial(data.name, "expert", variant.name, seed) for variant in EXPERTS for seed in seeds
     ]
     soft = [Trial(data.name, "soft", SOFT, seed) for seed in seeds]
-    mixtures = [Trial(data.name, "mixture", MIXTURE, seed) for seed in seeds]
+    mixed = [MIXTURE, *([MIXTURE_WITH_IMAGES] if data.has_images else [])]
+    mixtures = [Trial(data.name, "mixture", name, seed) for name in mixed for seed in seeds]
     ours.sort(key=lambda trial: trial.name != PLAIN)
     count = sum(trial.name == PLAIN for trial in ours)
     plain, changed = ours[:count], ours[count:]
@@ -258,6 +259,8 @@ def run_trial(trial: Trial, budget: Budget) -> list[dict[str, Any]]:
     if trial.kind == "neural":
         results = run_neural(config, trial.name, trial.seed, seconds=budget.neural_s)
     elif trial.kind == "mixture":
+        if trial.name == MIXTURE_WITH_IMAGES:  # the plain model reads the images anyway
+            config = with_values(config, {"expert.images": "last"})
         results = run_mixture(config, trial.seed, steps=budget.steps, max_steps=budget.expert_steps)
     elif trial.kind == "soft":
         results = run_soft(config, trial.seed, steps=budget.soft_steps)

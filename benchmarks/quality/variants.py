@@ -8,6 +8,7 @@ from mmtpp.core.representation.compression import RECENT_FULL
 
 PLAIN = "plain"
 MIXTURE = "plain and temporal expert"
+MIXTURE_WITH_IMAGES = "plain and temporal expert with images"
 PUBLISHED = "temporal, tokens (paper)"
 RECENT = "recent in full, older one token each"
 

@@ -104,9 +104,18 @@ def test_the_report_compares_ours_with_the_best_baseline(tmp_path: Path):
         table = _sums(a=(1, a), b=(1, b))
         results.add([{**_record(kind, name, (a + b) / 2), "per_sequence": table}])
     assert best_baseline(results.records) == "hawkes"
-    [row] = difference_table(results.records, sums).splitlines()[-1:]
-    assert row == "| s | temporal expert | hawkes | -0.500 | 0.000 | -0.500 to -0.500 | 2 |"
+    kept = tmp_path / "differences.jsonl"
+
+    def last_row(records: list[dict], kept: Path = kept) -> str:
+        return difference_table(records, sums, kept).splitlines()[-1]
+
+    compared = "| s | temporal expert | hawkes | -0.500 | 0.000 | -0.500 to -0.500 | 2 |"
+    assert last_row(results.records) == compared
     # the sums of another run of the trial do not count
     write_sums(_sums(a=(1, 9.0), b=(1, 9.0)), table_path(sums, results.records[1]))
-    [row] = difference_table(results.records, sums).splitlines()[-1:]
-    assert row == "| s | temporal expert | hawkes | -0.500 | | |  |"
+    not_compared = "| s | temporal expert | hawkes | -0.500 | | |  |"
+    assert last_row(results.records, tmp_path / "none.jsonl") == not_compared
+    # the difference that was computed before counts, until a model has another mean
+    assert last_row(results.records) == compared
+    other = [_record("expert", "temporal expert", 1.6), _record("classical", "hawkes", 2.0)]
+    assert last_row(other) == "| s | temporal expert | hawkes | -0.400 | | |  |"
