@@ -1,4 +1,4 @@
-"""This project's feed: rows assembled from the event store by Ray Data, in the order of training.
+"""This project's feed: rows assembled from the event store by Ray tasks, in the order of training.
 
 The state after a number of steps is that number. With ``assembles_here`` the same rows are
 assembled in this process without Ray, to separate the work from Ray's.

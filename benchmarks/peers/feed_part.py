@@ -11,7 +11,7 @@ from benchmarks.stack import danmaku_folder
 from cluster.services import Stack
 
 URI = "s3://mmtpp/peers"
-OURS, HERE = "mmtpp, Ray Data", "mmtpp, assembled in one process"
+OURS, HERE = "mmtpp, Ray tasks", "mmtpp, assembled in one process"
 STREAMING, DATASETS = "MosaicML Streaming", "datasets"
 MODULES = {OURS: "feed_ours", STREAMING: "feed_streaming", DATASETS: "feed_datasets"}
 ENVIRONMENTS = {STREAMING: "streaming"}

@@ -141,7 +141,7 @@ class QuestionColumns:
 
 @dataclass(frozen=True, slots=True)
 class PackedRow:
-    """A packed sample in NumPy, as Ray Data delivers it.
+    """A packed sample in NumPy, as the feed delivers it.
 
     Attributes:
         sample_id: Index of the sample in the plan.

@@ -1,4 +1,4 @@
-"""Assembling: samples of a plan in, packed rows out, in order; a Ray Data task of the training job.
+"""Assembling: samples of a plan in, packed rows out, in order; a Ray task of the training job.
 
 The events and frames that a batch of samples needs are read from the store in parallel, ahead of
 the batch.
@@ -107,7 +107,7 @@ class Assembler:
 
 
 def assemble_samples(samples: pa.Table, settings: SampleSettings, token_ids: TokenIds) -> pa.Table:
-    """Assemble samples in a Ray Data task; the process keeps its ``Assembler`` between tasks."""
+    """Assemble samples in a Ray task; the process keeps its ``Assembler`` between tasks."""
     return _assembler(settings, token_ids)(samples)
 
 

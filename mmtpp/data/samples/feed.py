@@ -1,21 +1,21 @@
-"""Feed: the packed rows of one rank, in the order of the plan, executed by Ray Data.
+"""Feed: the packed rows of one rank, in the order of the plan, assembled by Ray tasks.
 
 The order is a pure function of (fingerprint, seed, step), so the whole resume state is the step.
-Ray Data assembles the share of each rank in chunks, one chunk ahead of training. The first chunk is
-small and is assembled in this process, sooner than Ray's processes start. One long stream instead
-of chunks is slower: while it waits for a slow consumer, its scheduling loop stays busy in
-the training process and, through Python's global lock, slowed the demo's steps from 0.4 s to 1.1 s
-(2 cores, 2026-11-22). A chunk runs to its end and then costs nothing.
+A task assembles the share of a rank in chunks, one chunk ahead of training, on the rank's machine.
+The first chunk is small and is assembled in this process, sooner than Ray's processes start. A task
+that yields blocks costs half of a Ray Data job for each chunk, whose scheduling runs in the
+training process and, through Python's global lock, slows the steps (``benchmarks/peers.md``).
 """
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
 from ray.exceptions import RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mmtpp.core.errors import MmtppError
 from mmtpp.core.representation.row import PackedRow
@@ -86,37 +86,32 @@ def iter_rows(
     """Packed rows of these samples, in this order.
 
     Assembling of the first chunk starts before this returns. While one chunk is used, the next one
-    is assembled. With ``store.machine_labels``, this machine may not read the store, so Ray Data
+    is assembled. With ``store.machine_labels``, this machine may not read the store, so a task
     assembles the first chunk, too.
     """
     size = chunk_size(settings)
     starts = [0, *range(min(FIRST_CHUNK, size), len(sample_ids), size)]
     chunks = iter(np.split(sample_ids, starts[1:]))
-    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
-    assemble_first = _assemble_chunk if settings.store.machine_labels else _assemble_here
-    first = executor.submit(assemble_first, plan, next(chunks), settings, token_ids)
-    return _rows(executor, first, chunks, plan, settings, token_ids)
+    tasks = (_start_task(plan, chunk, settings, token_ids) for chunk in chunks if len(chunk))
+    if settings.store.machine_labels:
+        first = next(tasks, iter(()))
+    else:
+        first = _start_here(plan, next(chunks), settings, token_ids)
+    return _rows(first, tasks, settings)
 
 
 def _rows(
-    executor: ThreadPoolExecutor,
-    pending: Future[list[Any]] | None,
-    chunks: Iterator[np.ndarray],
-    plan: Plan,
+    assembled: Iterator[pa.Table] | None,
+    later: Iterator[Iterator[pa.Table]],
     settings: SampleSettings,
-    token_ids: TokenIds,
 ) -> Iterator[PackedRow]:
-    with executor:
-        while pending is not None:
-            blocks = pending.result()
-            pending = None
-            if (next_ids := next(chunks, None)) is not None:
-                pending = executor.submit(_assemble_chunk, plan, next_ids, settings, token_ids)
-            while blocks:
-                block = blocks.pop(0)
-                table = ray.get(block) if isinstance(block, ray.ObjectRef) else block
-                for index in range(len(table)):
-                    yield row_from_arrow(table, index, image_px=settings.image_px)
+    """Rows of the chunk that is being assembled, then of the later ones, which start in time."""
+    while assembled is not None:
+        following = next(later, None)
+        for table in assembled:
+            for index in range(len(table)):
+                yield row_from_arrow(table, index, image_px=settings.image_px)
+        assembled = following
 
 
 def chunk_size(settings: SampleSettings) -> int:
@@ -140,40 +135,49 @@ def _split(plan: Plan, sample_ids: np.ndarray) -> list[pa.Table]:
     ]
 
 
-def _assemble_here(
+def _start_here(
     plan: Plan, sample_ids: np.ndarray, settings: SampleSettings, token_ids: TokenIds
-) -> list[Any]:
-    """Assemble a chunk in this process and return its blocks, in order."""
-    return list(map(Assembler(settings, token_ids), _split(plan, sample_ids)))
-
-
-def _assemble_chunk(
-    plan: Plan, sample_ids: np.ndarray, settings: SampleSettings, token_ids: TokenIds
-) -> list[Any]:
-    """Run one small Ray Data job to its end and return references to its blocks, in order."""
-    if len(sample_ids) == 0:
-        return []
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
+) -> Iterator[pa.Table]:
+    """Start to assemble a chunk in a thread of this process, and return its blocks in order."""
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
     parts = _split(plan, sample_ids)
-    # from_arrow would start tasks that need a CPU, and the workers may hold all CPUs
-    blocks = (
-        ray.data.from_blocks(parts)
-        .map_batches(
-            assemble_samples,  # pyright: ignore[reportArgumentType] # Arrow tables are batches
-            fn_kwargs={"settings": settings, "token_ids": token_ids},
-            batch_size=SAMPLES_PER_BLOCK,
-            batch_format="pyarrow",
-            compute=ray.data.TaskPoolStrategy(size=1),
-            num_cpus=ASSEMBLING_CPUS,
-            label_selector=dict(settings.store.machine_labels) or None,
-        )
-        .to_arrow_refs()
-    )
-    try:
-        return list(blocks)
-    except RayTaskError as error:
-        if isinstance(error.cause, MmtppError):
-            raise error.cause from error
-        raise
+    pending = executor.submit(lambda: list(map(Assembler(settings, token_ids), parts)))
+    executor.shutdown(wait=False)
+
+    def blocks() -> Iterator[pa.Table]:
+        yield from pending.result()
+
+    return blocks()
+
+
+def _start_task(
+    plan: Plan, sample_ids: np.ndarray, settings: SampleSettings, token_ids: TokenIds
+) -> Iterator[pa.Table]:
+    """Start to assemble a chunk in a Ray task, and return its blocks in order.
+
+    The task runs on this machine, or on one with the labels of ``store.machine_labels``.
+    """
+    labels = dict(settings.store.machine_labels)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    references: Any = _assemble_blocks.options(
+        label_selector=labels or None, scheduling_strategy="DEFAULT" if labels else here
+    ).remote(_split(plan, sample_ids), settings, token_ids)
+
+    def blocks() -> Iterator[pa.Table]:
+        for reference in references:
+            try:
+                yield ray.get(reference)
+            except RayTaskError as error:
+                if isinstance(error.cause, MmtppError):
+                    raise error.cause from error
+                raise
+
+    return blocks()
+
+
+@ray.remote(num_cpus=ASSEMBLING_CPUS, num_returns="streaming")
+def _assemble_blocks(
+    parts: list[pa.Table], settings: SampleSettings, token_ids: TokenIds
+) -> Iterator[pa.Table]:
+    for part in parts:
+        yield assemble_samples(part, settings, token_ids)

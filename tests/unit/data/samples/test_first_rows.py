@@ -1,10 +1,12 @@
-"""The first rows of a feed are assembled in this process, the later ones by Ray Data."""
+"""The first rows of a feed are assembled in this process, the later ones by Ray tasks."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import ray
 
@@ -56,14 +58,14 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, SampleSetti
 
 @pytest.fixture
 def later_chunks(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Samples that Ray Data would assemble."""
+    """Samples that Ray tasks would assemble."""
     chunks: list[list[int]] = []
 
-    def assemble(plan: Plan, ids: np.ndarray, *arguments: Any) -> list[Any]:
+    def assemble(plan: Plan, ids: np.ndarray, *arguments: Any) -> Iterator[pa.Table]:
         chunks.append(ids.tolist())
-        return feed._assemble_here(plan, ids, *arguments)
+        return feed._start_here(plan, ids, *arguments)
 
-    monkeypatch.setattr(feed, "_assemble_chunk", assemble)
+    monkeypatch.setattr(feed, "_start_task", assemble)
     return chunks
 
 
