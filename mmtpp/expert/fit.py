@@ -125,6 +125,7 @@ class ExpertFit:
                 num_columns=len(memory.column_names),
                 num_words=num_words,
                 reads_images=reads_images,
+                predicts_word=reads_images and num_words > 0,
             ),
             self._scale,
             TrainingStatistics.from_events(training),
@@ -224,7 +225,7 @@ class ExpertFit:
         # the ranks' gradients are averaged, so each loss is multiplied by their number
         loss = (interval_nll + type_nll + _WORD_WEIGHT * word_nll).sum()
         loss = loss * (self._ranks.num_ranks / batch_size)
-        losses = self._total_losses(interval_nll, type_nll, batch_size)
+        losses = self._total_losses([interval_nll, type_nll, word_nll], batch_size)
         loss.backward()
         nn.utils.clip_grad_norm_(self._state.network.parameters(), _MAX_GRAD_NORM)
         optimizer.step()
@@ -232,11 +233,14 @@ class ExpertFit:
         self._state.update_average(progress.step)
         return losses
 
-    def _total_losses(
-        self, interval_nll: torch.Tensor, type_nll: torch.Tensor, batch_size: int
-    ) -> NetworkLosses:
-        """Mean losses of a batch over all ranks."""
-        sums = torch.stack([interval_nll.detach().sum(), type_nll.detach().sum()]).double()
+    def _total_losses(self, losses: Sequence[torch.Tensor], batch_size: int) -> NetworkLosses:
+        """Mean losses of a batch over all ranks, of the interval and of the type; all are checked.
+
+        Args:
+            losses: (N,) nats of the interval, of the type, and of others.
+            batch_size: Number of events of the batch on all ranks.
+        """
+        sums = torch.stack([nll.detach().sum() for nll in losses]).double()
         totals = self._ranks.total(sums) / batch_size
         if not torch.isfinite(totals).all():
             progress = self.progress

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, gelu, linear
+from torch.nn.functional import cross_entropy, gelu, linear, pad
 
 from mmtpp.core.past.event_memory import LIMIT
 from mmtpp.core.past.event_words import NO_WORD, UNKNOWN_WORD
@@ -40,6 +40,8 @@ class NetworkSize:
         context_width: Width of the hidden states of a language model that the network reads too; 0
             without a language model.
         num_prompts: Number of prompts; 0 without prompts.
+        predicts_word: Whether the network learns to predict the first word of the next text. No
+            forecast needs the word, but it teaches what images show.
     """
 
     width: int
@@ -50,15 +52,7 @@ class NetworkSize:
     reads_images: bool = False
     context_width: int = 0
     num_prompts: int = 0
-
-    @property
-    def predicts_word(self) -> bool:
-        """Whether the network learns to predict the first word of the next text.
-
-        It does so only for the sake of the images: some thousands of types and intervals teach
-        less about them than as many words.
-        """
-        return self.reads_images and self.num_words > 0
+    predicts_word: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +287,9 @@ class ExpertNetwork(nn.Module):
         type_nll_N = -log_p_NK.gather(1, next_types[:, None])[:, 0]
         word_nll_N = torch.zeros_like(type_nll_N)
         if self.size.predicts_word and next_words is not None:
-            logits = linear(self.next_word(hidden), self.word_embedding.weight, self.next_word_bias)
+            # without the row of NO_WORD, which must stay zero
+            of_words = linear(self.next_word(hidden), self.word_embedding.weight[NO_WORD + 1 :])
+            logits = pad(of_words, (NO_WORD + 1, 0)) + self.next_word_bias
             word_nll_N = cross_entropy(
                 logits, next_words.long(), ignore_index=UNKNOWN_WORD, reduction="none"
             )

@@ -128,7 +128,7 @@ def _first_words(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:
     """(N,) first word of some events; ``UNKNOWN_WORD`` unless both words and images are read."""
     if past.words is None or past.images is None:
         return torch.full((len(events),), UNKNOWN_WORD, dtype=torch.int16)
-    return words_of(past, events)[:, 0].contiguous()
+    return torch.from_numpy(past.words.first(events))
 
 
 @dataclass(frozen=True, slots=True)

@@ -364,11 +364,15 @@ def _restore(fit: ExpertFit, inputs: ExpertInputs) -> None:
             where=checkpoint.path,
             cause="the store changed under the same run name; choose another run.name",
         )
+    other_version = ModelError(
+        "the checkpoint is of another version of this program",
+        where=checkpoint.path,
+        cause="an expert trains in minutes: start it again under another run.name",
+    )
     if record["fit"].keys() != FitProgress().as_record().keys():
-        raise ModelError(
-            "the checkpoint is of another version of this program",
-            where=checkpoint.path,
-            cause="an expert trains in minutes: start it again under another run.name",
-        )
-    fit.restore(FitProgress.from_record(record["fit"]), load(read(STATE_FILE)))
+        raise other_version
+    try:
+        fit.restore(FitProgress.from_record(record["fit"]), load(read(STATE_FILE)))
+    except (KeyError, RuntimeError) as error:  # the networks have other weights
+        raise other_version from error
     logger.info("continuing after step %d", fit.total_steps)

@@ -1,8 +1,11 @@
 """The first word of the next text: networks with images learn it, and only they."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from mmtpp.core.past.event_images import IMAGE_VALUES, EventImages
@@ -10,10 +13,13 @@ from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.past.event_words import NO_WORD, UNKNOWN_WORD, EventWords
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.point_processes.next_event_draws import NextEventDraws
+from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.hawkes_targets import HawkesTargets
+from mmtpp.expert.network import ExpertNetwork
 from mmtpp.expert.next_events import EventBlocks, NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import without_images
+from mmtpp.model.folders.description import EXPERT_FILE
 from tests.helpers.small_experts import SETTINGS as SMALL_SETTINGS
 from tests.helpers.small_experts import TICK, finish
 
@@ -59,14 +65,17 @@ def _blocks(sequences: list[ScoredSequence]) -> EventBlocks:
     return EventBlocks.from_sequences(MEMORY, sequences, tick=TICK)
 
 
-def _fit() -> ExpertFit:
-    return ExpertFit(
-        _blocks(TRAINING),
-        _blocks(_sequences(5, 1)),
-        num_types=2,
-        settings=SETTINGS,
-        num_words=NUM_WORDS,
-        reads_images=True,
+@pytest.fixture(scope="module")
+def fit() -> ExpertFit:
+    return finish(
+        ExpertFit(
+            _blocks(TRAINING),
+            _blocks(_sequences(5, 1)),
+            num_types=2,
+            settings=SETTINGS,
+            num_words=NUM_WORDS,
+            reads_images=True,
+        )
     )
 
 
@@ -97,16 +106,42 @@ def test_the_next_word_is_the_first_one_of_the_scored_event():
     assert unknown.tolist() == [UNKNOWN_WORD] * 59
 
 
-def test_a_network_with_images_learns_the_next_word():
-    fit = finish(_fit())
+def test_a_network_with_images_learns_the_next_word(fit: ExpertFit):
     events = NextEvents.from_sequences(MEMORY, _sequences(5, 3), tick=TICK)
     has_text = events.next_words != NO_WORD
     # the words alone are a coin
     assert _word_nll(fit, events)[has_text].mean() < 0.5 * np.log(2)
 
 
-def test_the_loss_is_that_of_a_softmax_over_the_table_of_words():
-    fit = finish(_fit())
+def test_an_event_without_text_does_not_depend_on_the_others_of_its_batch(fit: ExpertFit):
+    [network] = fit.networks()
+    assert not network.word_embedding.weight[NO_WORD].any()
+    events = NextEvents.from_sequences(MEMORY, _sequences(1, 5), tick=TICK)
+    alone = events.take(np.flatnonzero(events.words[:, 0].numpy() == NO_WORD))
+    assert len(alone) > 3
+    with torch.inference_mode():
+        expected = network.hidden(alone.memory, alone.types, alone.words, alone.images)
+        hidden = network.hidden(events.memory, events.types, events.words, events.images)
+    torch.testing.assert_close(hidden[events.words[:, 0] == NO_WORD], expected)
+
+
+def test_experts_of_earlier_versions_have_no_such_head(fit: ExpertFit, tmp_path: Path):
+    [network] = fit.networks()
+    old = ExpertNetwork(replace(network.size, predicts_word=False), network.scale)
+    old.load_state_dict({name: network.state_dict()[name] for name in old.state_dict()})
+    Expert(MEMORY, TICK, (old.eval(),), image_px=56).save(tmp_path)
+    settings = json.loads((tmp_path / EXPERT_FILE).read_text())
+    del settings["network"]["predicts_word"]
+    (tmp_path / EXPERT_FILE).write_text(json.dumps(settings))
+    [loaded] = load_expert(str(tmp_path)).networks
+    events = NextEvents.from_sequences(MEMORY, _sequences(1, 6), tick=TICK)
+    with torch.inference_mode():
+        expected = network.hidden(events.memory, events.types, events.words, events.images)
+        hidden = loaded.hidden(events.memory, events.types, events.words, events.images)
+    torch.testing.assert_close(hidden, expected)
+
+
+def test_the_loss_is_that_of_a_softmax_over_the_table_of_words(fit: ExpertFit):
     events = NextEvents.from_sequences(MEMORY, _sequences(1, 4), tick=TICK)
     [network] = fit.networks()
     with torch.inference_mode():
