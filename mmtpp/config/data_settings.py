@@ -207,13 +207,13 @@ class StoreSection(Section):
     """Folder of the store; a local path, s3://, gs:// or az://. Jobs that read or write a store
     require it."""
     cache_gib: Annotated[NonNegativeFloat, Affects.NOTHING] = 20.0
-    """Maximum disk space on every machine for a cache of remote stores, in GiB, at least 0. 0
-    turns the cache off."""
+    """Maximum disk space on every machine for a cache of remote stores and of large plans, in GiB,
+    at least 0. 0 turns the cache off."""
     cache_path: Annotated[str, Affects.NOTHING] = ""
     """Folder of the cache on every machine. Empty: $MMTPP_CACHE, else mmtpp in $XDG_CACHE_HOME or
     ~/.cache."""
     machine_labels: Annotated[dict[str, str], Affects.NOTHING] = Field(default={})
-    """Ray labels of the machines where Ray Data writes and reads the store, such as
+    """Ray labels of the machines where Ray writes and reads the store, such as
     ``{role = "data"}``. Empty: any machine."""
 
 

@@ -5,6 +5,7 @@ the least recently used tables are deleted. If the disk is full or not writable,
 without the cache, but more slowly.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -12,7 +13,8 @@ import re
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 SUBFOLDER = "tables"
 _NAME = re.compile(r"[0-9a-f]{40}\.arrow|[0-9a-f]{32}\.pending")
+_LOCK = "mapped.lock"
 _PENDING_S = 3600.0  # age of a pending table that a killed process left behind
 
 
@@ -31,6 +34,10 @@ def default_cache_folder() -> Path:
     if os.environ.get("MMTPP_CACHE"):
         return Path(os.environ["MMTPP_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mmtpp"
+
+
+class _TableTooLargeError(Exception):
+    """A table takes more than half of the cache."""
 
 
 class DiskCache:
@@ -87,8 +94,9 @@ class DiskCache:
     def mapped_table(self, key: str, load: Callable[[], pa.RecordBatchReader]) -> pa.Table:
         """Return the table of a key from disk, whose memory all processes of the machine share.
 
-        A table that is not on disk is written batch by batch. It is in the memory of this process
-        only if the disk is full or not writable.
+        A table that is not on disk is written batch by batch, by one process while the others wait.
+        It is read into the memory of this process if the disk is full or not writable, or if the
+        table takes more than half of the cache.
 
         Args:
             key: Key of a table whose content never changes.
@@ -97,10 +105,39 @@ class DiskCache:
         path = self._path(key)
         table = self._read(path)
         if table is None and self._is_writable:
-            reader = load()
-            self._write(path, reader.schema, reader)
-            table = self._read(path)
+            with self._lock():
+                table = self._read(path)
+                if table is None and self._is_writable:
+                    reader = load()
+                    self._write(path, reader.schema, self._small_enough(reader))
+                    table = self._read(path)
         return load().read_all() if table is None else table
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Keep other processes from writing mapped tables."""
+        try:
+            file = (self._folder / _LOCK).open("w")
+        except OSError as error:
+            self._disable_writing(error)
+            yield
+            return
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _small_enough(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The batches of a table.
+
+        Raises:
+            _TableTooLargeError: They take more than half of the cache.
+        """
+        size = 0
+        for batch in batches:
+            size += batch.nbytes
+            if size > self._max_bytes / 2:
+                raise _TableTooLargeError
+            yield batch
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}.arrow"
@@ -128,6 +165,15 @@ class DiskCache:
                     writer.write_batch(batch)
             size = pending.stat().st_size
             pending.replace(path)
+        except _TableTooLargeError:
+            _remove(pending)
+            logger.warning(
+                "a table takes more than half of the cache, so each process of this machine has "
+                "it in its own memory; raise store.cache_gib, now %g GiB: %s",
+                self._max_bytes / 2**30,
+                self._folder,
+            )
+            return
         except OSError as error:
             _remove(pending)
             self._disable_writing(error)

@@ -1,7 +1,7 @@
 """Parquet files by URI."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -55,21 +55,25 @@ def read_table(uri: str) -> pa.Table:
         return pq.read_table(pa.BufferReader(data))
 
 
-def read_shared_table(uri: str, cache: DiskCache | None, *, min_rows: int) -> pa.Table:
+def read_shared_table(
+    uri: str, open_cache: Callable[[], DiskCache | None], *, min_rows: int
+) -> pa.Table:
     """Read a file completely; all processes of a machine share the memory of a large table.
 
     Args:
         uri: Location of the file.
-        cache: Where large tables are mapped into memory; None reads them, too.
+        open_cache: Opens the cache from which a large table is mapped into memory. Without a cache
+            the table is read like a small one.
         min_rows: Number of rows from which a table is large.
 
     Raises:
-        StorageError: The file is missing, unreachable or not Parquet.
+        StorageError: The file is missing, unreachable or not Parquet, or the cache is not safe.
     """
     data = read_bytes(uri)
     with storage_errors(uri, "read the table"):
         file = pq.ParquetFile(pa.BufferReader(data))
-        if cache is None or file.metadata.num_rows < min_rows:
+        cache = open_cache() if file.metadata.num_rows >= min_rows else None
+        if cache is None:
             return file.read()
         return cache.mapped_table(
             f"parquet {hashlib.sha256(data).hexdigest()}",

@@ -80,7 +80,7 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     group = join_group(training, inputs.precision)
     vocabulary = Vocabulary(inputs.tokenizer_json)
     store = inputs.train_sample_settings.store
-    plan = load_plan(inputs.train_plan_uri, store.open_disk_cache())
+    plan = load_plan(inputs.train_plan_uri, store.open_disk_cache)
     if ray.train.get_context().get_local_rank() == 0:  # no rank saves before the next barrier
         remove_leftovers(inputs.run.run_uri)
     start = _find_start(inputs, TrainingProgress(0, plan.fingerprint, vocabulary.hash))

@@ -144,7 +144,7 @@ class Validation:
         Ranks with fewer rows repeat rows that are not counted, to make the same number of forward
         passes.
         """
-        plan = load_plan(self.inputs.validation_plan_uri, self.settings.store.open_disk_cache())
+        plan = load_plan(self.inputs.validation_plan_uri, self.settings.store.open_disk_cache)
         num_samples, num_ranks = plan.num_samples, self.group.num_ranks
         num_rounds = -(-num_samples // num_ranks)
         positions = np.arange(num_rounds) * num_ranks + self.group.rank

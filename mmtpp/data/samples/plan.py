@@ -3,6 +3,7 @@
 Axes: W windows, S samples.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -48,7 +49,7 @@ _SHARED_WINDOWS = 2**18
 _SAMPLE, _PLACE = "sample", "place"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Which events are in which sample.
 
@@ -190,18 +191,19 @@ class Plan:
         write_table(uri, table)
 
 
-def load_plan(uri: str, cache: DiskCache | None = None) -> Plan:
+def load_plan(uri: str, open_cache: Callable[[], DiskCache | None] = lambda: None) -> Plan:
     """Read a plan that ``Plan.save`` wrote.
 
     Args:
         uri: Location of the file.
-        cache: Where a large plan is mapped into memory, which the processes of a machine share;
-            None reads it into the memory of this process.
+        open_cache: Opens the cache from which a large plan is mapped into memory, which the
+            processes of a machine share. Without a cache, and if an earlier version wrote the
+            plan, it is read into the memory of this process.
 
     Raises:
         StorageError: The file is missing.
     """
-    table = read_shared_table(uri, cache, min_rows=_SHARED_WINDOWS)
+    table = read_shared_table(uri, open_cache, min_rows=_SHARED_WINDOWS)
     metadata = table.schema.metadata or {}
     if _PLACE in table.column_names:
         table = table.sort_by([(_SAMPLE, "ascending"), (_PLACE, "ascending")])

@@ -15,8 +15,8 @@ class StoreSettings:
         data_uri: Data folder of the store, a local path or a remote URI.
         fingerprint: Hash of the store's content.
         image_px: Side of the store's images, in pixels.
-        cache_bytes: Maximum size of the disk cache; None for no cache. Only remote stores are
-            cached.
+        cache_bytes: Maximum size of the disk cache; None for no cache. Tables of remote stores are
+            cached, and large plans.
         cache_path: Folder of the disk cache; None for the user's cache folder.
         machine_labels: Ray labels of the machines that read the store, as pairs; empty for any
             machine.
@@ -33,11 +33,11 @@ class StoreSettings:
     tick: float = 0.0
 
     def open_cache(self) -> DiskCache | None:
-        """Open the disk cache; None if the store is not cached."""
+        """Open the disk cache of the store's tables; None if they are not cached."""
         return self.open_disk_cache() if is_remote(self.data_uri) else None
 
     def open_disk_cache(self) -> DiskCache | None:
-        """Open the disk cache for tables that are not the store's; None without a cache."""
+        """Open the disk cache, wherever the store is; None if ``cache_bytes`` is None."""
         if self.cache_bytes is None:
             return None
         if self.cache_path is None:

@@ -39,7 +39,7 @@ def plan_training(settings: SampleSettings, vocabulary: Vocabulary, run_uri: str
     if not exists(uri):
         make_plan(settings, vocabulary.token_ids()).save(uri)
     # loaded, because the workers of this machine share the memory of a large plan
-    plan = load_plan(uri, settings.store.open_disk_cache())
+    plan = load_plan(uri, settings.store.open_disk_cache)
     if plan.fingerprint != settings.fingerprint:
         raise DataError(
             f"this run was started on data {plan.fingerprint[:16]}, the data is now "

@@ -69,23 +69,61 @@ for value in range(3):
 """
 
 
-def test_a_mapped_table_is_written_batch_by_batch_and_is_not_in_memory(tmp_path):
-    rows, opened = 10**6, []
+MAPPED = """
+import pathlib, sys, numpy as np, pyarrow as pa
+from mmtpp.storage.cache import DiskCache
+rows, opened = 10**6, []
+def batch(value):
+    return pa.record_batch({"x": pa.array(np.full(rows, value))})
+def load():
+    opened.append(1)
+    return pa.RecordBatchReader.from_batches(batch(0).schema, map(batch, range(8)))  # 61 MiB
+cache = DiskCache(pathlib.Path(sys.argv[1]), max_bytes=10**9)
+sys.stdin.readline()  # all processes start together
+table = cache.mapped_table("k", load)
+assert [table["x"][rows - 1].as_py(), table["x"][rows].as_py()] == [0, 1]
+assert len(table) == 8 * rows
+assert pa.default_memory_pool().max_memory() < 4 * 8 * rows
+[(path, inode)] = {
+    tuple(line.split(maxsplit=5)[i] for i in (5, 4))
+    for line in open("/proc/self/maps") if ".arrow" in line
+}
+print(len(opened), inode, "deleted" in path)
+"""
 
-    def load() -> pa.RecordBatchReader:
-        opened.append(1)
-        parts = (_table(value, rows).to_batches()[0] for value in range(8))  # 61 MiB
-        return pa.RecordBatchReader.from_batches(_table(0).schema, parts)
 
-    cache = DiskCache(tmp_path / "c", max_bytes=10**8)
-    before = pa.total_allocated_bytes()
-    table = cache.mapped_table("k", load)
-    assert pa.total_allocated_bytes() - before < 2 * 8 * rows
-    assert table["x"].to_numpy().tolist()[rows - 1 : rows + 1] == [0, 1]
-    assert len(table) == 8 * rows
-    again = DiskCache(tmp_path / "c", max_bytes=10**8).mapped_table("k", load)
-    assert again.equals(table)
-    assert len(opened) == 1
+def test_processes_that_start_together_map_one_file(tmp_path):
+    """One of them writes it, batch by batch."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MAPPED, str(tmp_path / "c")],
+            cwd=Path(__file__).parents[3],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    printed = sorted(process.communicate()[0].split() for process in processes)
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert [int(number) for number, _, _ in printed] == [0, 0, 1]
+    assert len({inode for _, inode, _ in printed}) == 1
+    assert {is_deleted for _, _, is_deleted in printed} == {"False"}
+
+
+def test_a_table_that_would_fill_the_cache_is_read(tmp_path, caplog):
+    cache = DiskCache(tmp_path / "c", max_bytes=100_000)
+    cache.table("small", lambda: _table(1))
+    table = cache.mapped_table("large", lambda: _table(2, 10_000).to_reader())
+    assert table.equals(_table(2, 10_000))
+    assert "store.cache_gib" in caplog.text
+    cache.table("small", lambda: pytest.fail("the other tables were deleted"))
+    small = cache.mapped_table("another", lambda: _table(3).to_reader())
+    assert small.equals(_table(3))
 
 
 def test_a_table_that_cannot_be_mapped_is_read(tmp_path):

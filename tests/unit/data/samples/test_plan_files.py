@@ -1,6 +1,6 @@
 """Plans as files: what is saved is read, and processes share the memory of a large plan."""
 
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,35 +47,43 @@ def plan() -> Plan:
 def test_a_saved_plan_is_read(plan: Plan, tmp_path: Path, is_cached: bool):
     uri = str(tmp_path / "plan.parquet")
     plan.save(uri)
-    cache = DiskCache(tmp_path / "cache", max_bytes=10**9) if is_cached else None
-    loaded = load_plan(uri, cache)
+    folder = tmp_path / "cache"
+    open_cache = partial(DiskCache, folder, max_bytes=10**9) if is_cached else lambda: None
+    loaded = load_plan(uri, open_cache)
     assert loaded.windows.equals(plan.windows)
     assert loaded.offsets.tolist() == plan.offsets.tolist()
     assert loaded.metrics() == plan.metrics()
-    assert replace(loaded, windows=plan.windows, offsets=plan.offsets) == plan
+    assert loaded.replay == plan.replay
     assert (tmp_path / "cache").exists() == is_cached
     # the second process of the machine reads the table that the first one has written
-    again = load_plan(uri, cache)
+    again = load_plan(uri, open_cache)
     assert samples_table(again, np.array([5, 0])).equals(samples_table(plan, np.array([5, 0])))
 
 
 def test_the_memory_of_a_large_plan_is_shared(plan: Plan, tmp_path: Path):
     uri = str(tmp_path / "plan.parquet")
     plan.save(uri)
-    cache = DiskCache(tmp_path / "cache", max_bytes=10**9)
-    load_plan(uri, cache)
+    open_cache = partial(DiskCache, tmp_path / "cache", max_bytes=10**9)
+    load_plan(uri, open_cache)
     before = pa.total_allocated_bytes()
-    loaded = load_plan(uri, cache)
+    loaded = load_plan(uri, open_cache)
     assert plan.windows.nbytes > 20 * 2**20
     assert pa.total_allocated_bytes() - before < 2**20
     assert loaded.windows.num_rows == NUM_WINDOWS
+
+
+def test_a_small_plan_opens_no_cache(plan: Plan, tmp_path: Path):
+    small = plan.with_single_windows(np.arange(10))
+    small.save(str(tmp_path / "plan.parquet"))
+    loaded = load_plan(str(tmp_path / "plan.parquet"), lambda: pytest.fail("it opened the cache"))
+    assert loaded.windows.equals(small.windows)
 
 
 def test_a_sample_has_its_windows_wherever_they_are(plan: Plan, tmp_path: Path):
     """Windows of a sample may be in two batches of the file."""
     uri = str(tmp_path / "plan.parquet")
     plan.save(uri)
-    loaded = load_plan(uri, DiskCache(tmp_path / "cache", max_bytes=10**9))
+    loaded = load_plan(uri, partial(DiskCache, tmp_path / "cache", max_bytes=10**9))
     assert loaded.windows["start"].num_chunks > 1
     starts = plan.windows["start"].to_numpy()
     border = int(np.searchsorted(plan.offsets, len(loaded.windows["start"].chunk(0)))) - 1
