@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_WINDOWS_AT_ONCE = 2**16  # as Python numbers, which take ten times the memory of an array's
+_WINDOWS_AT_ONCE = 2**16  # as Python numbers, which take more memory than arrays
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +55,7 @@ def pack(num_tokens: ArrayLike, *, max_tokens: int, seed: int) -> PackedSamples:
         seed: Seed of the random orders.
 
     Returns:
-        The samples; every window is in exactly one.
+        The samples; every window is in exactly one of them.
 
     Raises:
         ValueError: A window is longer than a sample.

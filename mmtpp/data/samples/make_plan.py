@@ -65,7 +65,7 @@ def plan_split(settings: SampleSettings, token_ids: TokenIds) -> Plan:
 
 
 def plan_windows(table: pa.Table, fingerprint: str, *, max_tokens: int | None) -> Plan:
-    """Put windows into samples, in an order that does not depend on that of the table.
+    """Put windows into samples, in order of their sequences and first events before packing.
 
     Args:
         table: Windows, ``PLAN_SCHEMA``.
