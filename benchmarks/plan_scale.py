@@ -106,8 +106,8 @@ def main() -> int:
         "",
         "## Worker",
         "",
-        "The first worker of a machine writes the table of a plan of 262,144 windows or more to the "
-        "disk cache; the others map it into their memory. Smaller plans are read. *Plan* and "
+        "The first worker of a machine writes the table of a plan of 262,144 windows or more to "
+        "the disk cache; the others map it into their memory. Smaller plans are read. *Plan* and "
         "*order* are the private memory of the second worker: where each sample begins, and the "
         "order of the samples of an epoch. The peak is that of the first worker while it loads the "
         "plan, with the pages that it maps, without the memory that it had before.",
