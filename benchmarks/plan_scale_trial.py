@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from benchmarks.peers.measured_process import peak_mib, run_as_trial
 from mmtpp.data.samples.feed import FIRST_CHUNK, SAMPLES_PER_BLOCK, rank_samples
@@ -109,8 +108,7 @@ def task_tables(num_windows: int) -> Iterator[pa.Table]:
 
 
 def _names(prefix: str, numbers: np.ndarray, suffix: str) -> pa.Array:
-    digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 10, padding="0")
-    return pc.binary_join_element_wise(prefix, digits, suffix, "")
+    return pa.array(np.char.mod(f"{prefix}%010d{suffix}", numbers))
 
 
 def private_mib() -> float:

@@ -90,8 +90,9 @@ def _best_fit(lengths: NDArray[np.int64], max_tokens: int) -> NDArray[np.int64]:
     with_room: list[list[int]] = [[] for _ in range(max_tokens + 1)]
     rooms = 0
     for start in range(0, len(lengths), _WINDOWS_AT_ONCE):
-        placed = []
-        for length in lengths[start : start + _WINDOWS_AT_ONCE].tolist():
+        placed: list[int] = []
+        part: list[int] = lengths[start : start + _WINDOWS_AT_ONCE].tolist()
+        for length in part:
             fitting = rooms >> length
             if fitting:
                 room = length + (fitting & -fitting).bit_length() - 1

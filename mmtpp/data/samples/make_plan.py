@@ -73,7 +73,8 @@ def plan_windows(table: pa.Table, fingerprint: str, *, max_tokens: int | None) -
         max_tokens: Capacity of a sample, in tokens; None makes every window a sample.
     """
     keys = [("sequence_id", "ascending"), ("start", "ascending")]
-    order = pc.sort_indices(table, sort_keys=keys).to_numpy().astype(np.int64)
+    order = pc.sort_indices(table, sort_keys=keys)  # pyright: ignore[reportAttributeAccessIssue] # pyarrow defines it at import
+    order = order.to_numpy().astype(np.int64)
     offsets = np.arange(len(table) + 1)
     if max_tokens is not None:
         samples = pack(
@@ -104,7 +105,7 @@ def _plan_table(settings: SampleSettings, token_ids: TokenIds) -> tuple[pa.Table
     for problem in problems.sort_by("sequence_id")["problem"].to_pylist():
         raise error_from_json(problem)
     if settings.max_sequences:
-        names = pc.unique(table["sequence_id"]).sort()
+        names = table["sequence_id"].unique().sort()
         table = table.filter(pc.field("sequence_id").isin(names[: settings.max_sequences]))
     table, long_texts = _take_long_texts(table, settings)
     return table.combine_chunks(), long_texts
