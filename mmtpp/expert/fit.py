@@ -40,7 +40,7 @@ from mmtpp.expert.training_statistics import TrainingStatistics
 _WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
 _PATIENCE = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
-_WORD_WEIGHT = 0.3  # of the nats of the next text's first word
+_CHANGE_WEIGHT = 0.3  # of the nats of where the next image differs
 EVENTS_PER_STEP, EVENTS_WITH_IMAGES_PER_STEP = 1024, 128
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class ExpertFit:
                 num_columns=len(memory.column_names),
                 num_words=num_words,
                 reads_images=reads_images,
-                predicts_word=reads_images and num_words > 0,
+                predicts_change=reads_images,
             ),
             self._scale,
             TrainingStatistics.from_events(training),
@@ -212,7 +212,7 @@ class ExpertFit:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * factor
         optimizer.zero_grad()
-        interval_nll, type_nll, word_nll = self._wrapped_network(
+        interval_nll, type_nll, change_nll = self._wrapped_network(
             events.memory,
             events.types,
             events.words,
@@ -220,12 +220,12 @@ class ExpertFit:
             events.next_types,
             events.images,
             self._dropout_mask(places, batch_size),
-            events.next_words,
+            events.changes,
         )
         # the ranks' gradients are averaged, so each loss is multiplied by their number
-        loss = (interval_nll + type_nll + _WORD_WEIGHT * word_nll).sum()
+        loss = (interval_nll + type_nll + _CHANGE_WEIGHT * change_nll).sum()
         loss = loss * (self._ranks.num_ranks / batch_size)
-        losses = self._total_losses([interval_nll, type_nll, word_nll], batch_size)
+        losses = self._total_losses([interval_nll, type_nll, change_nll], batch_size)
         loss.backward()
         nn.utils.clip_grad_norm_(self._state.network.parameters(), _MAX_GRAD_NORM)
         optimizer.step()

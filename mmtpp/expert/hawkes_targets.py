@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtpp.core.past.event_words import UNKNOWN_WORD
+from mmtpp.core.past.event_images import NO_IMAGE, EventImages
 from mmtpp.core.point_processes.hawkes import Hawkes
 from mmtpp.core.point_processes.history import History
 from mmtpp.core.point_processes.next_event_draws import NextEventDraws
@@ -96,8 +96,15 @@ class HawkesTargets:
                 keep, events.next_intervals, torch.from_numpy(intervals.astype(np.float32))
             ),
             next_types=torch.where(keep, events.next_types, torch.from_numpy(types)),
-            next_words=torch.where(keep, events.next_words, UNKNOWN_WORD),
+            next_images=_without(events.next_images, is_drawn),
         )
+
+
+def _without(images: EventImages | None, chosen: NDArray[np.bool_]) -> EventImages | None:
+    """Images of events, but none of the chosen events."""
+    if images is None:
+        return None
+    return EventImages(images.pixels, np.where(chosen[:, None], NO_IMAGE, images.index))
 
 
 def _histories(blocks: EventBlocks, block: int) -> list[History]:

@@ -9,6 +9,8 @@ Axes: N events, V values of a small image, C channels, G patches a side, A value
 features.
 """
 
+import math
+
 import torch
 from torch import nn
 from torch.nn.functional import gelu
@@ -30,9 +32,13 @@ IMAGE_FEATURES = 3 * _CHANNELS
 
 
 class ImageFeatures(nn.Module):
-    """Turns the newest two small images into features; an event without an image has zeros."""
+    """Turns the newest two small images into features; an event without an image has zeros.
 
-    def __init__(self) -> None:
+    Args:
+        predicts_change: Whether the places also predict where the next image will differ.
+    """
+
+    def __init__(self, *, predicts_change: bool = False) -> None:
         super().__init__()
         self.mean = nn.Buffer(torch.full((PATCH_VALUES,), 127.5))
         self.whitening = nn.Buffer(torch.eye(PATCH_VALUES) / 127.5)
@@ -44,19 +50,31 @@ class ImageFeatures(nn.Module):
         self.changed = nn.Linear(_CHANNELS, _CHANNELS)
         self.places = nn.Parameter(torch.zeros(PATCHES_A_SIDE**2, _CHANNELS))
         self.layers = nn.ModuleList(_ImageLayer() for _ in range(_DEPTH))
+        self.next_change = nn.Linear(_CHANNELS, 1) if predicts_change else None
 
     def start_from(self, statistics: PatchStatistics) -> None:
-        """Whiten patches as those of the training images."""
+        """Whiten patches as those of the training images, and expect as many changes as in them."""
         self.mean.copy_(torch.from_numpy(statistics.mean))
         self.whitening.copy_(torch.from_numpy(statistics.whitening))
+        if self.next_change is not None:
+            nn.init.constant_(self.next_change.bias, math.log(statistics.change_odds))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, F) features of (N, 2, V) values of the images of events and of the events before."""
         if torch.is_grad_enabled():
-            return self._features(images)
-        return torch.cat([self._features(part) for part in images.split(_IMAGES_PER_PASS)])
+            return self.with_changes(images)[0]
+        return torch.cat([self.with_changes(part)[0] for part in images.split(_IMAGES_PER_PASS)])
 
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
+    def with_changes(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Features of images, and logits of where the next image will differ.
+
+        Args:
+            images: (N, 2, V) values of the images of events and of the events before.
+
+        Returns:
+            features_NF: (N, F) features.
+            logits: (N, G * G) logits of a change of each patch; None if changes are not predicted.
+        """
         values = split_patches(images.flatten(0, 1)).to(self.mean.dtype)
         encoded = self.patches((values - self.mean) @ self.whitening)  # (2 * N, G * G, C)
         is_shown = (images[:, :, 0] != NO_IMAGE)[:, :, None, None]
@@ -67,7 +85,10 @@ class ImageFeatures(nn.Module):
         grid = places.transpose(1, 2).unflatten(2, (PATCHES_A_SIDE, PATCHES_A_SIDE))
         for layer in self.layers:
             grid = layer(grid)
-        return torch.cat([_pooled(grid), change], 1) * (images[:, 0, :1] != NO_IMAGE)
+        features = torch.cat([_pooled(grid), change], 1) * (images[:, 0, :1] != NO_IMAGE)
+        if self.next_change is None:
+            return features, None
+        return features, self.next_change(grid.flatten(2).transpose(1, 2))[:, :, 0]
 
 
 class _ImageLayer(nn.Module):

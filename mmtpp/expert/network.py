@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, gelu, linear, pad
+from torch.nn.functional import binary_cross_entropy_with_logits, gelu, linear
 
 from mmtpp.core.past.event_memory import LIMIT
-from mmtpp.core.past.event_words import NO_WORD, UNKNOWN_WORD
+from mmtpp.core.past.event_words import NO_WORD
 from mmtpp.expert.image_features import IMAGE_FEATURES, ImageFeatures
+from mmtpp.expert.image_patches import UNKNOWN
 from mmtpp.expert.interval_density import IntervalScale, LogNormalHead, LogNormals
 from mmtpp.expert.prompts import PromptPool
 from mmtpp.expert.training_statistics import TrainingStatistics
@@ -40,8 +41,8 @@ class NetworkSize:
         context_width: Width of the hidden states of a language model that the network reads too; 0
             without a language model.
         num_prompts: Number of prompts; 0 without prompts.
-        predicts_word: Whether the network learns to predict the first word of the next text. No
-            forecast needs the word, but it teaches what images show.
+        predicts_change: Whether the network learns where the next image will differ. No forecast
+            needs this, but it teaches what images show.
     """
 
     width: int
@@ -52,7 +53,7 @@ class NetworkSize:
     reads_images: bool = False
     context_width: int = 0
     num_prompts: int = 0
-    predicts_word: bool = False
+    predicts_change: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +113,9 @@ class ExpertNetwork(nn.Module):
             self.word_embedding = nn.Embedding(*start.shape, padding_idx=NO_WORD, _weight=start)
             self.text_input = nn.Linear(TEXT_FEATURES, width, bias=False)
         if size.reads_images:
-            self.image_features = ImageFeatures()
+            self.image_features = ImageFeatures(predicts_change=size.predicts_change)
             self.image_input = nn.Linear(IMAGE_FEATURES, width, bias=False)
             self.image_output = nn.Linear(IMAGE_FEATURES, width, bias=False)
-        if size.predicts_word:
-            self.next_word = nn.Linear(width, _WORD_WIDTH)
-            self.next_word_bias = nn.Parameter(torch.zeros(size.num_words + 1))
         if size.context_width:
             self.context_input = nn.Linear(size.context_width, width, bias=False)
         if size.num_prompts:
@@ -164,6 +162,19 @@ class ExpertNetwork(nn.Module):
             raise ValueError("the network and the events differ in whether images are read")
         if (context is not None) != bool(self.size.context_width):
             raise ValueError("the network and the events differ in having a language model")
+        image = self.image_features(images) if images is not None else None
+        return self._hidden(rows, types, words, image, mask, context)
+
+    def _hidden(
+        self,
+        rows: torch.Tensor,
+        types: torch.Tensor,
+        words: torch.Tensor,
+        image: torch.Tensor | None,
+        mask: DropoutMask | None,
+        context: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(N, width) hidden states; ``image`` is (N, F) features, the rest as in ``hidden``."""
         memory = self.normalise(rows)
         if mask is not None and mask.memory.shape[1]:
             memory = memory * mask.memory / (1 - self.memory_dropout)
@@ -175,9 +186,7 @@ class ExpertNetwork(nn.Module):
             if mask is not None:
                 text = text * mask.text / (1 - self.dropout)
             inputs = inputs + self.text_input(text)
-        image = None
-        if images is not None:
-            image = self.image_features(images)
+        if image is not None:
             if mask is not None:
                 image = image * mask.image / (1 - self.dropout)
             inputs = inputs + self.image_input(image)
@@ -260,9 +269,9 @@ class ExpertNetwork(nn.Module):
         next_types: torch.Tensor,
         images: torch.Tensor | None = None,
         mask: DropoutMask | None = None,
-        next_words: torch.Tensor | None = None,
+        changes: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Negative log-likelihood of the next events, and of the words of their texts.
+        """Negative log-likelihood of the next events, and of where their images differ.
 
         Args:
             rows: (N, P) memory after each event.
@@ -273,24 +282,26 @@ class ExpertNetwork(nn.Module):
             images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
                 it; None for a network without images.
             mask: Values that dropout keeps; None without dropout.
-            next_words: (N,) first word of the next text, or ``UNKNOWN_WORD``; read only if the
-                network predicts it.
+            changes: (N, G * G) where the next image will differ, as ``patch_changes``; read only
+                if the network predicts it.
 
         Returns:
             interval_nll_N: (N,) nats of the interval's density.
             type_nll_N: (N,) nats of the type, given the interval.
-            word_nll_N: (N,) nats of the first word of the next text; 0 where it is not predicted.
+            change_nll_N: (N,) nats of the changes, the sum over all patches; 0 where they are not
+                predicted or not known.
         """
-        hidden = self.hidden(rows, types, words, images, mask)
+        image, change_logits = None, None
+        if images is not None:
+            image, change_logits = self.image_features.with_changes(images)
+        hidden = self._hidden(rows, types, words, image, mask)
         interval_nll_N = -self.intervals(hidden).log_density(next_intervals)
         log_p_NK = self.type_log_probabilities(hidden, next_intervals)
         type_nll_N = -log_p_NK.gather(1, next_types[:, None])[:, 0]
-        word_nll_N = torch.zeros_like(type_nll_N)
-        if self.size.predicts_word and next_words is not None:
-            # without the row of NO_WORD, which must stay zero
-            of_words = linear(self.next_word(hidden), self.word_embedding.weight[NO_WORD + 1 :])
-            logits = pad(of_words, (NO_WORD + 1, 0)) + self.next_word_bias
-            word_nll_N = cross_entropy(
-                logits, next_words.long(), ignore_index=UNKNOWN_WORD, reduction="none"
+        change_nll_N = torch.zeros_like(type_nll_N)
+        if change_logits is not None and changes is not None:
+            nll = binary_cross_entropy_with_logits(
+                change_logits, changes.to(change_logits.dtype), reduction="none"
             )
-        return interval_nll_N, type_nll_N, word_nll_N
+            change_nll_N = (nll * (changes != UNKNOWN)).sum(1)
+        return interval_nll_N, type_nll_N, change_nll_N

@@ -1,6 +1,6 @@
 """Events with the memory after them and the event that follows: what the expert learns from.
 
-Axes: N events, P columns of the memory.
+Axes: N events, P columns of the memory, G patches along a side of an image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mmtpp.core.past.event_images import EventImages
 from mmtpp.core.past.event_memory import MemorySettings, memory_rows
-from mmtpp.core.past.event_words import UNKNOWN_WORD
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.clock import round_to_ticks
+from mmtpp.expert.image_patches import patch_changes
 
 BLOCK_EVENTS = 2**20
 """Number of events whose memory is kept at once; with 80 columns, 320 MiB, and 64 MiB of words."""
@@ -50,8 +50,7 @@ class NextEvents:
         words: (N, MAX_WORDS) int16 words of the text of the event before; (N, 0) if words are not
             read.
         event_images: Images of the events before; None if images are not read.
-        next_words: (N,) int16 first word of the scored event's text; ``UNKNOWN_WORD`` unless both
-            words and images are read.
+        next_images: Images of the scored events; None if images are not read.
     """
 
     memory: torch.Tensor
@@ -60,7 +59,7 @@ class NextEvents:
     next_types: torch.Tensor
     words: torch.Tensor
     event_images: EventImages | None
-    next_words: torch.Tensor
+    next_images: EventImages | None
 
     def __len__(self) -> int:
         return len(self.types)
@@ -81,14 +80,15 @@ class NextEvents:
         scored = np.flatnonzero(np.concatenate([sequence.is_target for sequence in sequences]))
         before = scored - 1
         intervals = round_to_ticks(past.times[scored] - past.times[before], tick)
+        images = past.images
         return cls(
             torch.from_numpy(rows[before]),
             torch.from_numpy(past.types[before].astype(np.int64)),
             torch.from_numpy(intervals.astype(np.float32)),
             torch.from_numpy(past.types[scored].astype(np.int64)),
             words_of(past, before),
-            past.images.take(before) if past.images is not None else None,
-            _first_words(past, scored),
+            images.take(before) if images is not None else None,
+            images.take(scored) if images is not None else None,
         )
 
     def take(self, index: NDArray[np.int64] | slice) -> "NextEvents":
@@ -101,7 +101,7 @@ class NextEvents:
             self.next_types[chosen],
             self.words[chosen],
             self.event_images.take(index) if self.event_images is not None else None,
-            self.next_words[chosen],
+            self.next_images.take(index) if self.next_images is not None else None,
         )
 
     @property
@@ -110,6 +110,13 @@ class NextEvents:
         images are not read."""
         images = self.event_images
         return torch.from_numpy(images.values) if images is not None else None
+
+    @property
+    def changes(self) -> torch.Tensor | None:
+        """(N, G * G) int8 where the next image differs from the one before, as ``patch_changes``;
+        None if images are not read."""
+        images = self.next_images
+        return patch_changes(torch.from_numpy(images.values)) if images is not None else None
 
 
 def words_of(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:
@@ -122,13 +129,6 @@ def words_of(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:
     if past.words is None:
         return torch.zeros((len(events), 0), dtype=torch.int16)
     return torch.from_numpy(past.words.padded(events))
-
-
-def _first_words(past: PastEvents, events: NDArray[np.integer]) -> torch.Tensor:
-    """(N,) first word of some events; ``UNKNOWN_WORD`` unless both words and images are read."""
-    if past.words is None or past.images is None:
-        return torch.full((len(events),), UNKNOWN_WORD, dtype=torch.int16)
-    return torch.from_numpy(past.words.first(events))
 
 
 @dataclass(frozen=True, slots=True)

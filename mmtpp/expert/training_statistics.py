@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from mmtpp.expert.image_patches import PatchStatistics, PatchSums
 from mmtpp.expert.next_events import EventBlocks
 
+_CHANGES_COUNTED = 4096  # events of a block whose images are compared with the next ones
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingStatistics:
@@ -45,6 +47,9 @@ class TrainingStatistics:
             if images is not None and images.pixels is not added:
                 added = images.pixels  # most blocks share one table of all images
                 patches.add(added)
+            changes = events.take(slice(0, _CHANGES_COUNTED)).changes
+            if changes is not None:
+                patches.add_changes(changes)
         means = sums / count
         deviations = np.sqrt(np.maximum(squares / count - means**2, 0.0))
         return cls(

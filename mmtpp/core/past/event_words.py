@@ -15,8 +15,6 @@ MAX_WORDS = FIRST_WORDS + LAST_WORDS
 MAX_WORD_ROWS = 4096
 """Number of rows of the table. Larger vocabularies share rows, so their size costs nothing."""
 NO_WORD = 0
-UNKNOWN_WORD = -1
-"""First word of a text that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +73,6 @@ class EventWords:
         """The words of the events from ``start`` to before ``end``."""
         offsets = self.offsets[slice(start, end + 1)]
         return EventWords(self.rows[offsets[0] : offsets[-1]], offsets - offsets[0])
-
-    def first(self, events: NDArray[np.integer]) -> NDArray[np.int16]:
-        """(N,) first word of some events; ``NO_WORD`` for events without words.
-
-        Args:
-            events: (N,) indices of the events.
-        """
-        starts = self.offsets[events]
-        words = np.full(len(starts), NO_WORD, dtype=np.int16)
-        has_words = self.offsets[events + 1] > starts
-        words[has_words] = self.rows[starts[has_words]]
-        return words
 
     def padded(self, events: NDArray[np.integer]) -> NDArray[np.int16]:
         """(N, MAX_WORDS) words of some events, followed by ``NO_WORD``.
