@@ -5,7 +5,7 @@ after its settings are read, so ``--help`` and ``--dry-run`` need neither Ray no
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib import import_module
 
 from mmtpp.cli.extras import require_extras
@@ -21,94 +21,95 @@ class Job:
     """One job.
 
     Attributes:
+        description: Description in ``--help``, one sentence.
         module: Module of the function that runs the job.
         function: Name of the function, which takes a ``RunConfig`` and returns the result.
         required: Settings that must not be empty. Their default is an empty text.
-        description: Description in ``--help``, one sentence.
         extras: Optional packages that the job needs, keys of ``extras.EXTRAS``.
         check: Check of the job's settings against each other, also in a dry run; None where the
             checks of ``required`` and of the sections are all.
     """
 
+    description: str
+    _: KW_ONLY
     module: str
     function: str
     required: tuple[str, ...]
-    description: str
     extras: tuple[str, ...] = ()
     check: Callable[[RunConfig], None] | None = None
 
 
 JOBS = {
     "prepare": Job(
-        "mmtpp.data.prepare",
-        "prepare",
-        ("source.uri", "store.uri"),
         "Prepare an event store: read raw events and images, write tokenised sequences.",
+        module="mmtpp.data.prepare",
+        function="prepare",
+        required=("source.uri", "store.uri"),
         check=check_prepare,
     ),
     "pretrain": Job(
-        "mmtpp.train.launch",
-        "pretrain",
-        ("store.uri", "run.storage_uri"),
         "Train a language model on event sequences (stage 1), an expert, or a soft model.",
-        ("train", "track"),
-        check_training,
+        module="mmtpp.train.launch",
+        function="pretrain",
+        required=("store.uri", "run.storage_uri"),
+        extras=("train", "track"),
+        check=check_training,
     ),
     "finetune": Job(
-        "mmtpp.train.launch",
-        "finetune",
-        ("store.uri", "run.storage_uri"),
         "Train to forecast the time, the type and the text of the next event (stage 2).",
-        ("train", "track"),
-        check_finetune,
+        module="mmtpp.train.launch",
+        function="finetune",
+        required=("store.uri", "run.storage_uri"),
+        extras=("train", "track"),
+        check=check_finetune,
     ),
     "combine": Job(
-        "mmtpp.evaluate.combine",
-        "combine",
-        ("store.uri", "run.storage_uri", "model.path", "model.expert"),
         "Mix a fine-tuned language model with a temporal expert: fit the gate between them.",
-        ("track",),
+        module="mmtpp.evaluate.combine",
+        function="combine",
+        required=("store.uri", "run.storage_uri", "model.path", "model.expert"),
+        extras=("track",),
     ),
     "evaluate": Job(
-        "mmtpp.evaluate.evaluate",
-        "evaluate",
-        ("store.uri", "run.storage_uri", "model.path"),
         "Score a trained model on held-out sequences and compare it with baselines.",
-        ("track",),
+        module="mmtpp.evaluate.evaluate",
+        function="evaluate",
+        required=("store.uri", "run.storage_uri", "model.path"),
+        extras=("track",),
     ),
     "update": Job(
-        "mmtpp.update.update",
-        "update",
-        ("store.uri", "run.storage_uri", "update.model", "update.new_from"),
         "Continue a forecaster on new events, and promote it if it is better.",
-        ("train", "track"),
+        module="mmtpp.update.update",
+        function="update",
+        required=("store.uri", "run.storage_uri", "update.model", "update.new_from"),
+        extras=("train", "track"),
     ),
     "prequential": Job(
-        "mmtpp.update.prequential",
-        "prequential",
-        ("store.uri", "run.storage_uri"),
         "Compare ways to keep an expert up to date: forecast each period, then learn from it.",
-        ("train", "track"),
+        module="mmtpp.update.prequential",
+        function="prequential",
+        required=("store.uri", "run.storage_uri"),
+        extras=("train", "track"),
     ),
     "predict": Job(
-        "mmtpp.predict.predict",
-        "predict",
-        ("run.storage_uri", "model.path"),
         "Forecast the next event of every sequence in your own event files.",
+        module="mmtpp.predict.predict",
+        function="predict",
+        required=("run.storage_uri", "model.path"),
         check=check_predict,
     ),
     "stream": Job(
-        "mmtpp.stream.stream_job",
-        "stream",
-        ("stream.input", "stream.output"),
         "Land events that arrive over time, in a folder or in Kafka, exactly once and in order.",
+        module="mmtpp.stream.stream_job",
+        function="stream",
+        required=("stream.input", "stream.output"),
         check=check_stream,
     ),
     "export": Job(
-        "mmtpp.predict.export",
-        "export",
-        ("model.path", "model.adapter", "run.storage_uri"),
         "Merge a LoRA adapter into its base: a Hugging Face folder for transformers and vLLM.",
+        module="mmtpp.predict.export",
+        function="export",
+        required=("model.path", "model.adapter", "run.storage_uri"),
     ),
 }
 
@@ -136,9 +137,9 @@ def run_named_job(
         return getattr(module, job.function)(config)
 
     return run_job(
-        example or job.description,
         run,
         name=name,
+        description=example or job.description,
         required=job.required,
         check=job.check,
         argv=argv,

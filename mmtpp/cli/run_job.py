@@ -13,10 +13,10 @@ from mmtpp.runtime.logs import start_logging
 
 
 def run_job(
-    description: str,
-    job: Callable[[RunConfig], Mapping[str, object]],
+    run: Callable[[RunConfig], Mapping[str, object]],
     *,
     name: str,
+    description: str,
     required: Sequence[str],
     check: Callable[[RunConfig], None] | None = None,
     argv: Sequence[str] | None = None,
@@ -29,9 +29,9 @@ def run_job(
     error.
 
     Args:
-        description: First lines of ``--help``.
-        job: Function that takes the configuration and returns the result.
+        run: Function that does the work of the job: configuration in, result out.
         name: Name of the job, for its summary.
+        description: First lines of ``--help``.
         required: Settings without a default.
         check: Check of the settings in a dry run; the job itself makes it too. None for no check.
         argv: Arguments; ``sys.argv`` when None.
@@ -51,7 +51,7 @@ def run_job(
             settings = arguments.config.model_dump(mode="json")
             sys.stdout.write(json.dumps(settings, indent=2) + "\n")
             return 0
-        result = {**job(arguments.config), "seconds": round(time.monotonic() - started, 1)}
+        result = {**run(arguments.config), "seconds": round(time.monotonic() - started, 1)}
         words = sys.argv[1:] if argv is None else argv
         summary = as_summary(name, result, arguments.config, words)
         sys.stderr.write(f"{summary}\n")

@@ -24,7 +24,7 @@ from mmtpp.evaluate.actors.answer_actor import AnswerScorer, AnswerScorerSetting
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.evaluation_scores import EvaluationScores
 from mmtpp.evaluate.scores import metric_names
-from mmtpp.evaluate.scores.metrics import (
+from mmtpp.evaluate.scores.estimates import (
     Estimate,
     Ratio,
     as_json_tree,

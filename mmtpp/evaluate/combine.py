@@ -24,7 +24,8 @@ from mmtpp.data.prepared_store import load_store
 from mmtpp.evaluate.check_model import check_model
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.evaluation_start import identify_evaluation, start_evaluation
-from mmtpp.evaluate.kinds.model_kinds import build_evaluated_model
+from mmtpp.evaluate.kinds.evaluated_expert import EvaluatedExpert
+from mmtpp.evaluate.kinds.evaluated_language_model import EvaluatedLanguageModel
 from mmtpp.expert.gated_expert import write_gate
 from mmtpp.inference.mixture_checks import check_clock, check_expert, check_language_model
 from mmtpp.model.folders.folder import local_folder
@@ -83,8 +84,9 @@ def combine(config: RunConfig) -> dict[str, object]:
     output_uri = join(run.run_uri, "expert")
     _write(fit, config, expert_uri, output_uri)
     metrics = {f"{SPLIT}/{part}_nll_nats_per_event": value for part, value in fit.nll.items()}
+    run_id = _track(config, store.manifest, fit, metrics, run)
     return {
-        "run_id": _track(config, store.manifest, fit, metrics, run),
+        "run_id": run_id,
         "run_name": run.run_name,
         "expert_uri": output_uri,
         "gate": asdict(fit.gate),
@@ -115,11 +117,11 @@ def _fit(
     expert_tasks: TrainedTasks,
 ) -> GateFit:
     """Forecast the validation split with both models, and fit the gate."""
-    of_model = build_evaluated_model(context, trained_tasks).forecast_targets()
+    language_model = EvaluatedLanguageModel(context, trained_tasks)
     location = replace(context.location, model_uri=expert_uri, adapter_uri="")
-    expert = build_evaluated_model(replace(context, location=location), expert_tasks)
+    expert = EvaluatedExpert(replace(context, location=location), expert_tasks)
     fit = fit_gate(
-        of_model,
+        language_model.forecast_targets(),
         expert.forecast_targets(),
         tick=context.manifest.tick,
         where=context.store_uri,

@@ -15,8 +15,9 @@ from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.evaluation_scores import EvaluationScores, join_scores
 from mmtpp.evaluate.evaluation_start import identify_evaluation, start_evaluation
 from mmtpp.evaluate.forecasts import evaluate_forecasts
+from mmtpp.evaluate.kinds.model_kinds import build_evaluated_model
 from mmtpp.evaluate.likelihoods import evaluate_likelihoods
-from mmtpp.model.folders.record import TrainedTasks
+from mmtpp.model.folders.description import ModelDescription
 from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import check_bucket, join, read_bytes
 from mmtpp.track.tracked_run import tracked_run
@@ -48,9 +49,11 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     store = load_store(config.store.uri)
     description = check_model(config, store)
     run = identify_evaluation(config, "evaluate", store)
-    scores = _score(start_evaluation(config, store, description, run), description.trained_tasks)
+    context = start_evaluation(config, store, description, run)
+    scores = _score(context, description)
+    run_id = _track(config, store.manifest, scores, run)
     return {
-        "run_id": _track(config, store.manifest, scores, run),
+        "run_id": run_id,
         "run_name": run.run_name,
         **store.manifest.counts(),
         **scores.tables,
@@ -60,13 +63,14 @@ def evaluate(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> EvaluationScores:
+def _score(context: EvaluationContext, description: ModelDescription) -> EvaluationScores:
     """Evaluate what the model was trained for.
 
     Args:
         context: The evaluation.
-        trained_tasks: Tasks that the model was trained on; None for a model of stage 1.
+        description: Kind and tasks of the model.
     """
+    trained_tasks = description.trained_tasks
     tasks = set(trained_tasks.tasks) if trained_tasks else set()
     # before the other parts, which take long: the split may have no question
     answer_plan = plan_answers(context) if "qa" in tasks else None
@@ -79,7 +83,8 @@ def _score(context: EvaluationContext, trained_tasks: TrainedTasks | None) -> Ev
         logger.info("the model was not fine-tuned to forecast: only likelihoods are scored")
         return join_scores(scores)
     if tasks & set(EVENT_TASKS):
-        scores.append(evaluate_forecasts(context, trained_tasks))
+        model = build_evaluated_model(description.kind, context, trained_tasks)
+        scores.append(evaluate_forecasts(model))
     if answer_plan is not None:
         scores.append(evaluate_answers(context, trained_tasks, answer_plan))
     return join_scores(scores)

@@ -14,20 +14,17 @@ from mmtpp.evaluate.evaluation_scores import EvaluationScores
 from mmtpp.evaluate.histories import read_histories
 from mmtpp.evaluate.horizon import evaluate_horizon
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
-from mmtpp.evaluate.kinds.model_kinds import build_evaluated_model
 from mmtpp.evaluate.report.figures import draw_report_figures, write_figures
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import Estimates
-from mmtpp.evaluate.scores.metrics import (
+from mmtpp.evaluate.scores.estimates import (
     Estimate,
     as_json_tree,
-    estimate_metrics,
     few_sequences_warning,
     finite_values,
-    metric_differences,
 )
+from mmtpp.evaluate.scores.metrics import estimate_metrics, metric_differences
 from mmtpp.evaluate.scores.position_ranges import is_at_position
-from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 
@@ -51,26 +48,25 @@ class _ComparedForecasts:
     baselines: Mapping[str, pa.Table]
 
 
-def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) -> EvaluationScores:
+def evaluate_forecasts(model: EvaluatedModel) -> EvaluationScores:
     """Forecast every target of the held-out split and compare with baselines.
 
     Writes ``targets.parquet``, ``metrics.json`` with confidence intervals, ``figures`` and
     ``report.html``.
 
     Args:
-        context: The evaluation.
-        trained_tasks: Tasks that the model was trained on.
+        model: The model of the evaluation.
 
     Raises:
         DataError: No event is a target.
     """
-    model = build_evaluated_model(context, trained_tasks)
-    type_codes = context.all_types(trained_tasks)
+    context = model.context
+    type_codes = context.all_types(model.trained_tasks)
     # a baseline may know the events before window.time_from, as the model does
     histories = read_histories(
         replace(context.held_out_sample_settings, time_from=None), type_codes
     )
-    forecasts = _forecast(model, histories, type_codes)
+    forecasts = _forecast_with_baselines(model, histories, type_codes)
     estimates = _estimate(context, forecasts)
     if context.evaluation.num_futures:
         horizon = evaluate_horizon(model, histories, type_codes)
@@ -82,13 +78,7 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
     _write_report(model, forecasts, estimates, report_uri)
     return EvaluationScores(
         metrics=finite_values(estimates["model"]) | model.cut_text_counts(),
-        baselines={
-            f"{name}/{metric}": value
-            for name, part in estimates.items()
-            if name != "model"
-            for metric, value in finite_values(part).items()
-            if not is_at_position(metric)
-        },
+        baselines=_baseline_metrics(estimates),
         tables={
             "targets": len(forecasts.targets),
             "targets_uri": forecasts.targets_uri,
@@ -99,7 +89,7 @@ def evaluate_forecasts(context: EvaluationContext, trained_tasks: TrainedTasks) 
     )
 
 
-def _forecast(
+def _forecast_with_baselines(
     model: EvaluatedModel, histories: Sequence[History], type_codes: tuple[int, ...]
 ) -> _ComparedForecasts:
     """Forecast the targets; the baselines are fitted while the model scores.
@@ -154,7 +144,7 @@ def _write_report(
     """
     context = model.context
     seconds, targets = context.manifest.seconds_per_unit, forecasts.targets
-    against = {
+    differences = {
         name: metric_differences(targets, table, seconds_per_unit=seconds, seed=context.seed)
         for name, table in forecasts.baselines.items()
     }
@@ -164,7 +154,7 @@ def _write_report(
     )
     write_figures(context.path("figures"), figures)
     examples = model.examples(targets)
-    page = render_report(subject, targets, estimates, figures, examples, against)
+    page = render_report(subject, targets, estimates, figures, examples, differences)
     write_bytes(report_uri, page.encode("utf-8", "backslashreplace"))
 
 
@@ -182,3 +172,14 @@ def _subject(model: EvaluatedModel) -> Subject:
         manifest.seconds_per_unit,
         manifest.times_are_dates,
     )
+
+
+def _baseline_metrics(estimates: Estimates) -> dict[str, float]:
+    """Metrics of the baselines over all positions, by ``BASELINE/METRIC``."""
+    return {
+        f"{name}/{metric}": value
+        for name, part in estimates.items()
+        if name != "model"
+        for metric, value in finite_values(part).items()
+        if not is_at_position(metric)
+    }

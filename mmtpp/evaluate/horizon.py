@@ -22,7 +22,7 @@ from mmtpp.core.point_processes.history import History
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.scores import metric_names
-from mmtpp.evaluate.scores.metrics import Estimate, mean_estimates, percentile_interval
+from mmtpp.evaluate.scores.estimates import Estimate, mean_estimates, percentile_interval
 from mmtpp.storage.parquet import write_table
 from mmtpp.storage.paths import write_bytes
 

@@ -71,7 +71,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
             setting=f"evaluation.targets_delta = {context.evaluation.targets_delta}, "
             f"compression.delta = {context.held_out_sample_settings.compression.delta}",
         )
-    statistics = count_training_events(context.training_sample_settings)
+    training_counts = count_training_events(context.training_sample_settings)
     events_uri = context.path("events.parquet")
     write_table(events_uri, targets)
     return EvaluationScores(
@@ -80,7 +80,7 @@ def evaluate_likelihoods(context: EvaluationContext) -> EvaluationScores:
             **event_metrics(targets, context.manifest.seconds_per_unit),
             **plan.long_texts.metrics(),
         },
-        baselines=baseline_metrics(targets, statistics),
+        baselines=baseline_metrics(targets, training_counts),
         tables={"events": len(targets), "events_uri": events_uri},
     )
 
@@ -116,13 +116,13 @@ def _order_by_first_target(lists: pa.ListArray, targets: pa.Table) -> np.ndarray
 def count_training_events(settings: SampleSettings) -> BaselineCounts:
     """Count intervals and types over the training split and the time range of ``settings``."""
     reader = StoreReader(settings.store)
-    statistics = BaselineCounts(IntervalCodeBaseline(settings.template.time_bytes))
+    counts = BaselineCounts(IntervalCodeBaseline(settings.template.time_bytes))
     for sequence in reader.sequences(reader.files()):
         span = usable_events(sequence, "train", settings.time_range)
         if span.has_targets and len(span) > 1:
             counted = sequence.events.slice(span.first + 1, span.end)
-            statistics.add(counted.intervals, counted.types)
-    return statistics
+            counts.add(counted.intervals, counted.types)
+    return counts
 
 
 def loss_metrics(losses: LossSums, *, num_events: int) -> dict[str, float]:
@@ -173,12 +173,12 @@ def event_metrics(events: pa.Table, seconds_per_unit: float) -> dict[str, float]
     }
 
 
-def baseline_metrics(events: pa.Table, statistics: BaselineCounts) -> dict[str, float]:
+def baseline_metrics(events: pa.Table, training_counts: BaselineCounts) -> dict[str, float]:
     """The same metrics for predictions that need no model, on the same events."""
     types = events["type"].to_numpy()
-    interval_nll = statistics.interval_codes.nll(events["interval"].to_numpy())
-    most_frequent_type = int(statistics.type_counts.argmax())
-    frequencies = (statistics.type_counts + 1 / 256) / (statistics.num_events + 1)
+    interval_nll = training_counts.interval_codes.nll(events["interval"].to_numpy())
+    most_frequent_type = int(training_counts.type_counts.argmax())
+    frequencies = (training_counts.type_counts + 1 / 256) / (training_counts.num_events + 1)
     is_last = types == events["previous_type"].to_numpy()
     return {
         metric_names.EVENT_INTERVAL_NLL: float(interval_nll.mean()),

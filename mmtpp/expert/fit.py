@@ -37,8 +37,9 @@ from mmtpp.expert.network_start import NetworkStart, RandomStart
 from mmtpp.expert.next_events import EventBlocks, NextEvents
 from mmtpp.expert.training_statistics import TrainingStatistics
 
-_WARMUP, _FINAL = 0.03, 0.02  # of the learning rate
-_PATIENCE = 1 / 3  # share of the validations without improvement that ends a network
+_WARMUP_FRACTION = 0.03  # of the steps
+_FINAL_FRACTION = 0.02  # of the learning rate
+_PATIENCE_FRACTION = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
 _CHANGE_WEIGHT = 0.3  # of the nats of where the next image differs
 EVENTS_PER_STEP, EVENTS_WITH_IMAGES_PER_STEP = 1024, 128
@@ -130,13 +131,56 @@ class ExpertFit:
             self._scale,
             TrainingStatistics.from_events(training),
         )
-        self._drawn = (
+        self._hawkes_targets = (
             HawkesTargets.fit(training, num_types=num_types, fraction=settings.hawkes_fraction)
             if settings.hawkes_fraction
             else None
         )
         self._finished: list[Tensors] = []
         self._begin_network()
+
+    def _begin_network(self) -> None:
+        """Build the next network, its optimiser and its batches, at the present step."""
+        settings, index = self.settings, self.progress.network
+        torch.manual_seed(seed_from("expert", settings.seed, index) % 2**63)
+        self._state = NetworkState(
+            self._start.build(
+                index, dropout=settings.dropout, memory_dropout=settings.memory_dropout
+            ),
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+        self._wrapped_network = self._ranks.wrap(self._state.network)
+        self._order = BatchOrder(
+            self._training,
+            events_per_step=self._events_per_step,
+            seed=seed_from(settings.seed, index),
+            drawn=self._hawkes_targets,
+        )
+        self._batches = self._order.batches(
+            self.progress.step,
+            self._ranks.rank,
+            self._ranks.num_ranks,
+            num_steps=self.num_steps,
+        )
+        # the weights of a trained start compete with those of every validation
+        if self._start.is_trained and not self.progress.step:
+            losses = self.validate()
+            if losses is not None and math.isfinite(losses.nll):
+                self.progress.best_nll = losses.nll
+
+    @property
+    def _events_per_step(self) -> int:
+        """Number of events in a step, about."""
+        settings = self.settings
+        if settings.events_per_step is not None:
+            return settings.events_per_step
+        if not self._start.size.reads_images:
+            return EVENTS_PER_STEP
+        # small steps, but not so small that max_steps ends the training before its last epoch
+        num_events = sum(map(self._training.num_targets, range(len(self._training.blocks))))
+        least = math.ceil(num_events * settings.epochs / settings.max_steps)
+        return min(max(least, EVENTS_WITH_IMAGES_PER_STEP), EVENTS_PER_STEP)
 
     @property
     def memory(self) -> MemorySettings:
@@ -169,19 +213,6 @@ class ExpertFit:
         spacing = np.linspace(0, self.num_steps, self.settings.num_validations + 1)[1:].round()
         return self.progress.step in spacing
 
-    @property
-    def _patience(self) -> int:
-        return math.ceil(_PATIENCE * self.settings.num_validations)
-
-    def networks(self) -> list[ExpertNetwork]:
-        """The finished networks; all of them after the training."""
-        networks = []
-        for weights in self._finished:
-            network = ExpertNetwork(self._start.size, self._scale)
-            network.load_state_dict(weights)
-            networks.append(network.eval())
-        return networks
-
     def run(self) -> None:
         """Train all networks to their end in this process, without checkpoints.
 
@@ -205,8 +236,8 @@ class ExpertFit:
         factor = lr_factor(
             progress.step,
             num_steps=self.num_steps,
-            warmup_fraction=_WARMUP,
-            final_fraction=_FINAL,
+            warmup_fraction=_WARMUP_FRACTION,
+            final_fraction=_FINAL_FRACTION,
         )
         optimizer = self._state.optimizer
         for group in optimizer.param_groups:
@@ -232,6 +263,17 @@ class ExpertFit:
         progress.step += 1
         self._state.update_average(progress.step)
         return losses
+
+    def _dropout_mask(self, places: NDArray[np.int64], batch_size: int) -> DropoutMask | None:
+        settings, progress = self.settings, self.progress
+        return draw_mask(
+            self._start.size,
+            batch_size,
+            places if self._ranks.num_ranks > 1 else None,
+            dropout=settings.dropout,
+            memory_dropout=settings.memory_dropout,
+            seed=seed_from("dropout", settings.seed, progress.network, progress.step),
+        )
 
     def _total_losses(self, losses: Sequence[torch.Tensor], batch_size: int) -> NetworkLosses:
         """Mean losses of a batch over all ranks, of the interval and of the type; all are checked.
@@ -288,6 +330,11 @@ class ExpertFit:
                 )
             self._end_network()
 
+    @property
+    def _patience(self) -> int:
+        """Number of validations without improvement that ends a network."""
+        return math.ceil(_PATIENCE_FRACTION * self.settings.num_validations)
+
     def _end_network(self) -> None:
         """Keep the best weights of the present network, and begin the next one."""
         progress = self.progress
@@ -299,6 +346,15 @@ class ExpertFit:
         progress.best_nll = None
         if not self.is_finished:
             self._begin_network()
+
+    def networks(self) -> list[ExpertNetwork]:
+        """The finished networks; all of them after the training."""
+        networks = []
+        for weights in self._finished:
+            network = ExpertNetwork(self._start.size, self._scale)
+            network.load_state_dict(weights)
+            networks.append(network.eval())
+        return networks
 
     def validation_losses(self, networks: Sequence[ExpertNetwork]) -> NetworkLosses | None:
         """Score the mean of networks' distributions; None without validation events."""
@@ -354,56 +410,3 @@ class ExpertFit:
             return
         self._begin_network()
         self._state.restore(tensors)
-
-    def _begin_network(self) -> None:
-        """Build the next network, its optimiser and its batches, at the present step."""
-        settings, index = self.settings, self.progress.network
-        torch.manual_seed(seed_from("expert", settings.seed, index) % 2**63)
-        self._state = NetworkState(
-            self._start.build(
-                index, dropout=settings.dropout, memory_dropout=settings.memory_dropout
-            ),
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-        )
-        self._wrapped_network = self._ranks.wrap(self._state.network)
-        self._order = BatchOrder(
-            self._training,
-            events_per_step=self._events_per_step,
-            seed=seed_from(settings.seed, index),
-            drawn=self._drawn,
-        )
-        self._batches = self._order.batches(
-            self.progress.step,
-            self._ranks.rank,
-            self._ranks.num_ranks,
-            num_steps=self.num_steps,
-        )
-        if self._start.is_trained and not self.progress.step:
-            losses = self.validate()
-            if losses is not None and math.isfinite(losses.nll):
-                self.progress.best_nll = losses.nll
-
-    @property
-    def _events_per_step(self) -> int:
-        """Number of events in a step, about."""
-        settings = self.settings
-        if settings.events_per_step is not None:
-            return settings.events_per_step
-        if not self._start.size.reads_images:
-            return EVENTS_PER_STEP
-        # small steps, but not so small that max_steps ends the training before its last epoch
-        num_events = sum(map(self._training.num_targets, range(len(self._training.blocks))))
-        least = math.ceil(num_events * settings.epochs / settings.max_steps)
-        return min(max(least, EVENTS_WITH_IMAGES_PER_STEP), EVENTS_PER_STEP)
-
-    def _dropout_mask(self, places: NDArray[np.int64], batch_size: int) -> DropoutMask | None:
-        settings, progress = self.settings, self.progress
-        return draw_mask(
-            self._start.size,
-            batch_size,
-            places if self._ranks.num_ranks > 1 else None,
-            dropout=settings.dropout,
-            memory_dropout=settings.memory_dropout,
-            seed=seed_from("dropout", settings.seed, progress.network, progress.step),
-        )

@@ -71,12 +71,16 @@ class _Start:
 def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     """Build this rank and restore the newest checkpoint of the run.
 
+    Args:
+        inputs: What the driver sent.
+        stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``.
+
     Raises:
         ModelError: Model, vocabulary, plan and checkpoint do not fit each other.
         ClusterError: The ranks have different GPUs.
     """
     config = config_from_tree(inputs.config)
-    training, lora = config.training, config.lora
+    training = config.training
     group = join_group(training, inputs.precision)
     vocabulary = Vocabulary(inputs.tokenizer_json)
     store = inputs.train_sample_settings.store
@@ -87,32 +91,22 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     start_up = inputs.start_up.with_part("load_plan")
     # the first rows are assembled while the model is built
     rows = _build_rows(training, inputs, plan, vocabulary, group, start.progress.step)
-    sections = EngineSections(
-        model=config.model,
-        lora=lora,
-        training=training,
-        optimizer=config.optimizer,
-        optimizer_precision=config.optimizer_precision,
-        zero=config.zero,
-        trains_vision=config.trains_vision,
-        soft=inputs.soft,
-    )
-    model, engine = build_engine(sections, vocabulary, group, inputs.precision)
+    engine = _build_engine(config, inputs, vocabulary, group)
     start_up = start_up.with_part("build_engine")
     _restore(engine, start)
     start_up = start_up.with_part("restore")
-    num_trained, num_parameters = trainable_parameters(model)
+    num_trained, num_parameters = trainable_parameters(engine.model)
     if group.rank == 0:
         logger.info("%d of %d parameters are trained", num_trained, num_parameters)
         _log_step_size(
             training, inputs.train_sample_settings.max_tokens, group.num_ranks, start.progress.step
         )
     step_context = _build_step_context(config, inputs, vocabulary, group, engine)
-    monitor = _build_monitor(config, inputs, group, model, start_up)
+    monitor = _build_monitor(config, inputs, group, engine, start_up)
     return Worker(
         training=training,
         group=group,
-        progress=start.progress,
+        start_progress=start.progress,
         rows=rows,
         step_context=step_context,
         validation=_build_validation(inputs, group, vocabulary, step_context, monitor.watchdog),
@@ -124,42 +118,6 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         interruptions=InterruptionPoll(stop_request),
         metrics=ReportedMetrics({**plan.metrics(), TRAINED_PARAMETERS: float(num_trained)}),
         reports_validation=inputs.reports_validation,
-    )
-
-
-def _build_output(
-    config: RunConfig,
-    inputs: WorkerInputs,
-    group: RankGroup,
-    vocabulary: Vocabulary,
-    engine: DeepSpeedEngine,
-) -> OutputWriter:
-    has_companions = group.rank == 0 and not config.lora.rank
-    return OutputWriter(
-        engine=engine,
-        rank=group.rank,
-        vocabulary=vocabulary,
-        provenance=_build_provenance(config, inputs.trained_tasks, engine.model),
-        companions=read_companions(config.model.path) if has_companions else {},
-        uri=inputs.output_uri,
-    )
-
-
-def _build_provenance(
-    config: RunConfig, trained_tasks: TrainedTasks | None, model: EventModel
-) -> ModelProvenance:
-    family, head = model.family, model.head
-    return ModelProvenance(
-        sections=config.sample_sections,
-        model=config.model,
-        lora=config.lora,
-        training=config.training,
-        trained_tasks=trained_tasks,
-        backbone=CardBackbone(
-            family.model_type,
-            family.class_name,
-            head.num_tokens if head.num_tokens > head.num_shared else 0,
-        ),
     )
 
 
@@ -209,6 +167,22 @@ def _build_rows(
         per_step=len(of_a_step),
         samples_per_epoch=plan.samples_per_epoch,
     )
+
+
+def _build_engine(
+    config: RunConfig, inputs: WorkerInputs, vocabulary: Vocabulary, group: RankGroup
+) -> DeepSpeedEngine:
+    sections = EngineSections(
+        model=config.model,
+        lora=config.lora,
+        training=config.training,
+        optimizer=config.optimizer,
+        optimizer_precision=config.optimizer_precision,
+        zero=config.zero,
+        trains_vision=config.trains_vision,
+        soft=inputs.soft,
+    )
+    return build_engine(sections, vocabulary, group, inputs.precision)
 
 
 def _restore(engine: DeepSpeedEngine, start: _Start) -> None:
@@ -266,24 +240,11 @@ def _build_step_context(
     )
 
 
-def _build_validation(
-    inputs: WorkerInputs,
-    group: RankGroup,
-    vocabulary: Vocabulary,
-    step_context: StepContext,
-    watchdog: Watchdog,
-) -> Validation | None:
-    settings = inputs.validation_sample_settings
-    if settings is None:
-        return None
-    return Validation(settings, inputs, group, vocabulary, step_context, watchdog)
-
-
 def _build_monitor(
     config: RunConfig,
     inputs: WorkerInputs,
     group: RankGroup,
-    model: EventModel,
+    engine: DeepSpeedEngine,
     start_up: StartUp,
 ) -> Monitor:
     peak, source = peak_flops(group.device, group.dtype)
@@ -292,7 +253,9 @@ def _build_monitor(
     image_px = inputs.train_sample_settings.image_px
     return Monitor(
         telemetry=Telemetry(peak, start_up),
-        flop_counter=FlopCounter(model, image_px=image_px, blank_frame=config.shows_blank_frame),
+        flop_counter=FlopCounter(
+            engine.model, image_px=image_px, blank_frame=config.shows_blank_frame
+        ),
         tracker=build_rank_tracker(config.tracking, inputs.run, rank=group.rank),
         watchdog=_build_watchdog(inputs.run.run_uri, config.training.hang_timeout_s, group),
     )
@@ -310,4 +273,53 @@ def _build_watchdog(run_uri: str, hang_timeout_s: float, group: RankGroup) -> Wa
 
     return Watchdog(
         rank=group.rank, num_ranks=group.num_ranks, timeout_s=hang_timeout_s, report=keep_report
+    )
+
+
+def _build_validation(
+    inputs: WorkerInputs,
+    group: RankGroup,
+    vocabulary: Vocabulary,
+    step_context: StepContext,
+    watchdog: Watchdog,
+) -> Validation | None:
+    settings = inputs.validation_sample_settings
+    if settings is None:
+        return None
+    return Validation(settings, inputs, group, vocabulary, step_context, watchdog)
+
+
+def _build_output(
+    config: RunConfig,
+    inputs: WorkerInputs,
+    group: RankGroup,
+    vocabulary: Vocabulary,
+    engine: DeepSpeedEngine,
+) -> OutputWriter:
+    has_companions = group.rank == 0 and not config.lora.rank
+    return OutputWriter(
+        engine=engine,
+        rank=group.rank,
+        vocabulary=vocabulary,
+        provenance=_build_provenance(config, inputs.trained_tasks, engine.model),
+        companions=read_companions(config.model.path) if has_companions else {},
+        uri=inputs.output_uri,
+    )
+
+
+def _build_provenance(
+    config: RunConfig, trained_tasks: TrainedTasks | None, model: EventModel
+) -> ModelProvenance:
+    family, head = model.family, model.head
+    return ModelProvenance(
+        sections=config.sample_sections,
+        model=config.model,
+        lora=config.lora,
+        training=config.training,
+        trained_tasks=trained_tasks,
+        backbone=CardBackbone(
+            family.model_type,
+            family.class_name,
+            head.num_tokens if head.num_tokens > head.num_shared else 0,
+        ),
     )

@@ -4,7 +4,6 @@ Every rank reads the times, types, words and small images of all sequences, and 
 every batch.
 """
 
-import json
 import logging
 import tempfile
 import time
@@ -16,20 +15,10 @@ from typing import Any
 
 import ray.train
 import torch
-from safetensors.torch import load, save_file
 from torch.nn.parallel import DistributedDataParallel
 
-from mmtpp.core.errors import ModelError
-from mmtpp.core.training.training_metrics import (
-    TRAINED_PARAMETERS,
-    VALIDATION_JOINT_NLL,
-    VALIDATION_JOINT_TYPE_NLL,
-    VALIDATION_MARGINAL_NLL,
-    VALIDATION_TIME_NLL,
-)
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit
-from mmtpp.expert.fit_state import FitProgress
 from mmtpp.expert.network_losses import NetworkLosses, Ranks
 from mmtpp.model.folders.card import CARD_FILE
 from mmtpp.model.folders.record import write_tasks
@@ -39,21 +28,19 @@ from mmtpp.runtime.start_up import StartUp
 from mmtpp.storage.paths import copy_folder
 from mmtpp.track.tracker import Tracker
 from mmtpp.train.build_expert_fit import build_expert, build_fit, with_surprise_limit
-from mmtpp.train.checkpoints.local_checkpoint import (
-    remove_leftovers,
-    report_checkpoint,
-    write_local_checkpoint,
+from mmtpp.train.checkpoints.expert_checkpoint import (
+    restore_expert_checkpoint,
+    save_expert_checkpoint,
 )
+from mmtpp.train.checkpoints.local_checkpoint import remove_leftovers
 from mmtpp.train.expert_inputs import ExpertInputs
+from mmtpp.train.expert_metrics import final_metrics, validation_metrics, warn_below_marginal
 from mmtpp.train.outcome import STEP, TrainingOutcome
 from mmtpp.train.ranks.interruption_poll import InterruptionPoll
-from mmtpp.train.ranks.rank_sums import sum_over_ranks
+from mmtpp.train.ranks.rank_sums import sum_tensor_over_ranks
 from mmtpp.train.ranks.rank_tracker import build_rank_tracker, log_start_up
-from mmtpp.train.worker_inputs import PROGRESS_FILE
 
 logger = logging.getLogger(__name__)
-
-STATE_FILE = "expert_state.safetensors"
 
 
 def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
@@ -69,7 +56,7 @@ def train_expert(inputs: ExpertInputs, stop_request: Any) -> None:
     while not fit.is_finished:
         training.step()
         interruption = training.interruptions.poll(torch.device("cpu"))
-        network = fit.progress.network
+        network = fit.progress.network  # before the validation, which may begin the next one
         validation = training.validate_if_due()
         if validation is not None:
             latest = validation
@@ -89,7 +76,7 @@ def _begin(inputs: ExpertInputs, stop_request: Any) -> "_RankTraining":
     if context.get_local_rank() == 0:
         remove_leftovers(inputs.run.run_uri)
     fit = build_fit(inputs, _build_ranks(rank, num_ranks))
-    _restore(fit, inputs)
+    restore_expert_checkpoint(fit, inputs)
     tracker = build_rank_tracker(inputs.tracking, inputs.run, rank=rank)
     return _RankTraining(
         rank,
@@ -100,6 +87,12 @@ def _begin(inputs: ExpertInputs, stop_request: Any) -> "_RankTraining":
         _ProgressLog(tracker, every=inputs.log_every),
         inputs.start_up.with_part("sequences"),
     )
+
+
+def _build_ranks(rank: int, num_ranks: int) -> Ranks:
+    if num_ranks == 1:
+        return Ranks()
+    return Ranks(rank, num_ranks, DistributedDataParallel, sum_tensor_over_ranks)
 
 
 def _end(training: "_RankTraining", latest: dict[str, float]) -> None:
@@ -122,14 +115,8 @@ def _end(training: "_RankTraining", latest: dict[str, float]) -> None:
     else:
         logger.warning("stopped after step %d on request", fit.total_steps)
     outcome = TrainingOutcome(fit.total_steps, best_step=0, is_finished=fit.is_finished)
-    _save(fit, inputs, rank, latest | outcome.as_metrics(), wait=True)
+    save_expert_checkpoint(fit, inputs, rank, latest | outcome.as_metrics(), wait=True)
     training.tracker.detach()
-
-
-def _build_ranks(rank: int, num_ranks: int) -> Ranks:
-    if num_ranks == 1:
-        return Ranks()
-    return Ranks(rank, num_ranks, DistributedDataParallel, sum_over_ranks)
 
 
 def write_expert(expert: Expert, inputs: ExpertInputs) -> None:
@@ -141,6 +128,86 @@ def write_expert(expert: Expert, inputs: ExpertInputs) -> None:
         write_tasks(inputs.trained_tasks, folder)
         (folder / CARD_FILE).write_text(inputs.card, encoding="utf-8")
         copy_folder(name, inputs.output_uri)
+
+
+@dataclass(slots=True)
+class _RankTraining:
+    """The parts of a rank's training.
+
+    Attributes:
+        rank: Rank of this worker.
+        inputs: What the driver sent.
+        fit: The networks in training.
+        tracker: Tracker of this rank.
+        interruptions: Requests to stop, and notices of machines that leave.
+        progress_log: Log of losses and speed.
+        start_up: The start-up so far; None after the first step.
+    """
+
+    rank: int
+    inputs: ExpertInputs
+    fit: ExpertFit
+    tracker: Tracker
+    interruptions: InterruptionPoll
+    progress_log: "_ProgressLog"
+    start_up: StartUp | None
+
+    def step(self) -> None:
+        """Train one step; the first one ends the start-up."""
+        self.progress_log.add(self.fit, self.fit.run_step())
+        if self.start_up is not None:
+            first_update = self.start_up.with_part("first_update")
+            log_start_up(first_update, self.tracker, rank=self.rank, step=self.fit.total_steps)
+            self.start_up = None
+
+    def validate_if_due(self) -> dict[str, float] | None:
+        """Validate the present network where it is due; the next network may begin.
+
+        Returns:
+            Metrics to report, none of them without validation events; None if no validation was
+            due.
+        """
+        if not self.fit.validation_is_due:
+            return None
+        with self.progress_log.outside_training("validation"):
+            losses, metrics = _validate(self.fit, self.tracker)
+        self.fit.record_validation(losses)
+        return metrics
+
+    def report(self, validation: dict[str, float] | None, *, saves: bool) -> None:
+        """Report the step to Ray Train where something has to be saved or validated.
+
+        Args:
+            validation: Result of ``validate_if_due`` for this step.
+            saves: Whether the report has a checkpoint. All ranks must agree.
+        """
+        report = {**(validation or {}), STEP: float(self.fit.total_steps)}
+        if saves:
+            with self.progress_log.outside_training("checkpoint"):
+                save_expert_checkpoint(self.fit, self.inputs, self.rank, report)
+        elif validation is not None and self.inputs.reports_validation:
+            ray.train.report(report)
+
+
+def _validate(fit: ExpertFit, tracker: Tracker) -> tuple[NetworkLosses | None, dict[str, float]]:
+    """Validate the present network.
+
+    Returns:
+        Its losses, and the metrics to report; none of both without validation events.
+    """
+    losses = fit.validate()
+    if losses is None:
+        return None, {}
+    progress = fit.progress
+    logger.info(
+        "network %d, step %d: validation NLL %.4f nats per event",
+        progress.network + 1,
+        progress.step,
+        losses.nll,
+    )
+    metrics = validation_metrics(losses)
+    tracker.log_metrics(fit.total_steps, metrics)
+    return losses, metrics
 
 
 class _ProgressLog:
@@ -187,192 +254,3 @@ class _ProgressLog:
         }
         self._tracker.log_metrics(fit.total_steps, metrics)
         self._reset()
-
-
-@dataclass(slots=True)
-class _RankTraining:
-    """The parts of a rank's training.
-
-    Attributes:
-        rank: Rank of this worker.
-        inputs: What the driver sent.
-        fit: The networks in training.
-        tracker: Tracker of this rank.
-        interruptions: Requests to stop, and notices of machines that leave.
-        progress_log: Log of losses and speed.
-        start_up: The start-up so far; None after the first step.
-    """
-
-    rank: int
-    inputs: ExpertInputs
-    fit: ExpertFit
-    tracker: Tracker
-    interruptions: InterruptionPoll
-    progress_log: _ProgressLog
-    start_up: StartUp | None
-
-    def step(self) -> None:
-        """Train one step; the first one ends the start-up."""
-        self.progress_log.add(self.fit, self.fit.run_step())
-        if self.start_up is not None:
-            first_update = self.start_up.with_part("first_update")
-            log_start_up(first_update, self.tracker, rank=self.rank, step=self.fit.total_steps)
-            self.start_up = None
-
-    def validate_if_due(self) -> dict[str, float] | None:
-        """Validate the present network where it is due; the next network may begin.
-
-        Returns:
-            Metrics to report, none of them without validation events; None if no validation was
-            due.
-        """
-        if not self.fit.validation_is_due:
-            return None
-        with self.progress_log.outside_training("validation"):
-            losses, metrics = _validate(self.fit, self.tracker)
-        self.fit.record_validation(losses)
-        return metrics
-
-    def report(self, validation: dict[str, float] | None, *, saves: bool) -> None:
-        """Report the step to Ray Train where something has to be saved or validated.
-
-        Args:
-            validation: Result of ``validate_if_due`` for this step.
-            saves: Whether the report has a checkpoint. All ranks must agree.
-        """
-        report = {**(validation or {}), STEP: float(self.fit.total_steps)}
-        if saves:
-            with self.progress_log.outside_training("checkpoint"):
-                _save(self.fit, self.inputs, self.rank, report)
-        elif validation is not None and self.inputs.reports_validation:
-            ray.train.report(report)
-
-
-def _validate(fit: ExpertFit, tracker: Tracker) -> tuple[NetworkLosses | None, dict[str, float]]:
-    """Validate the present network.
-
-    Returns:
-        Its losses, and the metrics to report; none of both without validation events.
-    """
-    losses = fit.validate()
-    if losses is None:
-        return None, {}
-    progress = fit.progress
-    logger.info(
-        "network %d, step %d: validation NLL %.4f nats per event",
-        progress.network + 1,
-        progress.step,
-        losses.nll,
-    )
-    metrics = _validation_metrics(losses)
-    tracker.log_metrics(fit.total_steps, metrics)
-    return losses, metrics
-
-
-def _validation_metrics(losses: NetworkLosses) -> dict[str, float]:
-    return {
-        VALIDATION_TIME_NLL: losses.interval_nll,
-        VALIDATION_JOINT_TYPE_NLL: losses.type_nll,
-        VALIDATION_JOINT_NLL: losses.nll,
-    }
-
-
-def final_metrics(fit: ExpertFit, expert: Expert) -> dict[str, float]:
-    """Metrics of the finished expert: the mean of all networks' distributions, and the marginal."""
-    num_parameters = sum(
-        parameter.numel() for network in expert.networks for parameter in network.parameters()
-    )
-    metrics = {TRAINED_PARAMETERS: float(num_parameters)}
-    losses, marginal = fit.validation_losses(expert.networks), fit.marginal_losses()
-    if losses is not None and marginal is not None:
-        metrics |= {**_validation_metrics(losses), VALIDATION_MARGINAL_NLL: marginal.nll}
-    return metrics
-
-
-def warn_below_marginal(metrics: dict[str, float], *, where: str) -> None:
-    """Warn that the expert forecasts the validation events no better than the marginal does.
-
-    Args:
-        metrics: Result of ``final_metrics``.
-        where: Location of the events.
-    """
-    if VALIDATION_MARGINAL_NLL not in metrics:
-        return
-    of_expert, of_marginal = metrics[VALIDATION_JOINT_NLL], metrics[VALIDATION_MARGINAL_NLL]
-    if of_expert >= of_marginal:
-        logger.warning(
-            "the expert forecasts the validation events of %s no better than the training "
-            "distribution without any history: %.3f and %.3f nats per event; the training events "
-            "are too few or do not depend on their past, so add training sequences, or use the "
-            "marginal baseline",
-            where,
-            of_expert,
-            of_marginal,
-        )
-
-
-def _save(
-    fit: ExpertFit,
-    inputs: ExpertInputs,
-    rank: int,
-    metrics: dict[str, float],
-    *,
-    wait: bool = False,
-) -> None:
-    """Report a checkpoint; rank 0 writes it. All ranks must call this.
-
-    Raises:
-        StorageError: The local disk is full, or the storage stayed unreachable.
-    """
-    checkpoint = None
-    if rank == 0:
-        checkpoint = write_local_checkpoint(
-            lambda folder: _write_state(fit, inputs, folder),
-            run_uri=inputs.run.run_uri,
-            step=fit.total_steps,
-        )
-    report_checkpoint(metrics, checkpoint, patience_s=inputs.upload_timeout_s, wait=wait)
-
-
-def _write_state(fit: ExpertFit, inputs: ExpertInputs, folder: Path) -> None:
-    save_file(fit.tensors(), folder / STATE_FILE)
-    record = {"data_fingerprint": inputs.data_fingerprint, "fit": fit.progress.as_record()}
-    (folder / PROGRESS_FILE).write_text(json.dumps(record))
-
-
-def _restore(fit: ExpertFit, inputs: ExpertInputs) -> None:
-    """Continue from the newest checkpoint of the run, if there is one.
-
-    Raises:
-        ModelError: The checkpoint belongs to other data, or to another version of this program.
-    """
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return
-    filesystem = checkpoint.filesystem
-    assert filesystem is not None
-
-    def read(name: str) -> bytes:
-        with filesystem.open_input_stream(f"{checkpoint.path}/{name}") as stream:
-            return stream.read()
-
-    record = json.loads(read(PROGRESS_FILE))
-    if record["data_fingerprint"] != inputs.data_fingerprint:
-        raise ModelError(
-            f"the checkpoint was trained on the data {record['data_fingerprint'][:16]}, the store "
-            f"has {inputs.data_fingerprint[:16]}",
-            where=checkpoint.path,
-            cause="the store changed under the same run name; choose another run.name",
-        )
-    other_version = ModelError(
-        "the checkpoint is of another version of this program",
-        where=checkpoint.path,
-        cause="an expert trains in minutes: start it again under another run.name",
-    )
-    if record["fit"].keys() != FitProgress().as_record().keys():
-        raise other_version
-    try:
-        fit.restore(FitProgress.from_record(record["fit"]), load(read(STATE_FILE)))
-    except (KeyError, RuntimeError) as error:  # the networks have other weights
-        raise other_version from error
-    logger.info("continuing after step %d", fit.total_steps)

@@ -29,7 +29,8 @@ def train(inputs: WorkerInputs, stop_request: Any) -> None:
         stop_request: Handle from ``runtime.interruptions.stops_on_sigterm``.
     """
     start_logging(f"[rank {ray.train.get_context().get_world_rank()}] ")
-    run_loop(build_worker(inputs, stop_request))
+    worker = build_worker(inputs, stop_request)
+    run_loop(worker)
 
 
 def run_loop(worker: Worker) -> None:
@@ -38,7 +39,7 @@ def run_loop(worker: Worker) -> None:
     Args:
         worker: This rank.
     """
-    training, metrics, progress = worker.training, worker.metrics, worker.progress
+    training, metrics, progress = worker.training, worker.metrics, worker.start_progress
     if progress.step == training.num_steps:  # interrupted between last checkpoint and result
         _finish(worker, progress)
         return
@@ -103,7 +104,7 @@ def _update(worker: Worker, step: int) -> StepReport:
     row_flops = sum(monitor.flop_counter(row).total for row in rows)
     flops = context.engine.num_gradient_passes * row_flops
     monitor.telemetry.add_step(report.num_tokens, int(report.losses.num_labels.sum()), flops)
-    if step == worker.progress.step:
+    if step == worker.start_progress.step:  # the first step ends the start-up
         start_up, rank = monitor.telemetry.start_up, worker.group.rank
         log_start_up(start_up, monitor.tracker, rank=rank, step=step + 1)
     return report

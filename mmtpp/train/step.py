@@ -21,7 +21,7 @@ from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.model.batch import Batcher
 from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
-from mmtpp.train.ranks.rank_sums import sum_of_all_ranks
+from mmtpp.train.ranks.rank_sums import sum_numbers_over_ranks
 
 FloatArray = NDArray[np.float64]
 
@@ -195,7 +195,7 @@ def _sum_weights_and_tokens(
         sum(weights.sum() for weights in weights_by_row),
         sum(len(row.input_ids) for row in rows),
     ]
-    total_weight, num_tokens = sum_of_all_ranks(sums, device).tolist()
+    total_weight, num_tokens = sum_numbers_over_ranks(sums, device).tolist()
     return total_weight, int(num_tokens)
 
 
@@ -231,4 +231,4 @@ def _sum_losses(
         np.concatenate([row.likelihood_modalities() for row in rows]),
         np.concatenate(weights_by_row),
     )
-    return LossSums.from_array(sum_of_all_ranks(losses.as_array(), device))
+    return LossSums.from_array(sum_numbers_over_ranks(losses.as_array(), device))

@@ -28,7 +28,7 @@ from mmtpp.data.samples.plan import load_plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.train.ranks.rank_group import RankGroup
-from mmtpp.train.ranks.rank_sums import sum_over_ranks
+from mmtpp.train.ranks.rank_sums import sum_tensor_over_ranks
 from mmtpp.train.ranks.watchdog import Stage, Watchdog
 from mmtpp.train.step import StepContext
 from mmtpp.train.worker_inputs import WorkerInputs
@@ -119,7 +119,7 @@ class Validation:
         engine.model.train()
         num_loss_sums = len(losses.as_array())
         sums = [*losses.as_array(), *event_sums.as_array(), num_targets]
-        merged = sum_over_ranks(torch.tensor(sums, device=device)).cpu().numpy()
+        merged = sum_tensor_over_ranks(torch.tensor(sums, device=device)).cpu().numpy()
         losses = LossSums.from_array(merged[:num_loss_sums])
         event_sums = EventSums(*merged[num_loss_sums:-1].tolist())
         self._check_targets(int(merged[-1]))

@@ -61,7 +61,7 @@ class Worker:
     Attributes:
         training: Settings of the training loop.
         group: Place of this rank among the ranks.
-        progress: Progress of the run at the first step of this worker.
+        start_progress: Progress of the run at the first step of this worker.
         rows: Training rows of this rank.
         step_context: Engine and settings of every step.
         validation: Scores held-out windows; None skips validation.
@@ -75,7 +75,7 @@ class Worker:
 
     training: TrainingSection
     group: RankGroup
-    progress: TrainingProgress
+    start_progress: TrainingProgress
     rows: RankRows
     step_context: StepContext
     validation: Validation | None

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mmtpp.evaluate.scores.metrics import few_sequences_warning
+from mmtpp.evaluate.scores.estimates import few_sequences_warning
 from mmtpp.evaluate.scores.paired_difference import Difference, paired_difference
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from mmtpp.core.errors import ConfigError, DataError, ModelError
 from mmtpp.core.representation.supervision import AllTokens
 from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepare import prepare
-from mmtpp.data.prepared_store import store_vocabulary
+from mmtpp.data.prepared_store import load_store, store_vocabulary
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import load_plan, samples_table
@@ -49,8 +49,8 @@ from mmtpp.train.checkpoints.checkpoint import (
 )
 from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.launch import pretrain
-from mmtpp.train.launch.plan_run import plan_validation
 from mmtpp.train.launch.run_folder import RESULT_FILE
+from mmtpp.train.launch.sample_plans import plan_validation_samples
 from tests.helpers.curves import curve
 from tests.helpers.job_settings import RUNS, STORE, make_config
 from tests.helpers.killing import worker_killed_after_checkpoint
@@ -265,24 +265,22 @@ def _check_best(result: dict, calls: list[dict]) -> None:
 
 
 def test_validation_scores_the_same_events_for_every_delta(store, tmp_path):
-    manifest = load_manifest(STORE)
-    vocabulary = store_vocabulary(STORE, manifest)
+    prepared_store = load_store(STORE)
     targets = []
     for delta in (0.0, 2.0):
         changes = {"compression.delta": delta, "evaluation.targets_delta": 2.0}
         config = make_config(**changes | {"window.max_tokens": 128})
         uri = str(tmp_path / str(delta))
-        settings = plan_validation(
+        settings = plan_validation_samples(
             config.sample_sections,
-            manifest,
-            vocabulary,
+            prepared_store,
             uri,
             num_sequences=2,
             supervision=AllTokens(),
         )
         assert settings is not None
         plan = load_plan(f"{uri}/validation_plan.parquet")
-        table = Assembler(settings, vocabulary.token_ids())(
+        table = Assembler(settings, prepared_store.vocabulary.token_ids())(
             samples_table(plan, np.arange(plan.num_samples))
         )
         events = set()

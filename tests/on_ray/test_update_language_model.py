@@ -17,7 +17,7 @@ from mmtpp.storage.parquet import read_table
 from mmtpp.storage.paths import copy_folder, join, write_bytes
 from mmtpp.track.champion import Champion
 from mmtpp.train.launch import finetune, training_jobs
-from mmtpp.train.launch.plan_run import PLAN_FILE
+from mmtpp.train.launch.sample_plans import PLAN_FILE
 from mmtpp.update.update import update
 from tests.helpers.job_settings import RUNS, STAGE_TWO, make_config
 

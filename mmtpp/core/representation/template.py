@@ -41,6 +41,12 @@ from mmtpp.core.representation.similar_runs import (
 )
 from mmtpp.core.representation.style_layout import SOFT, STYLES, Layout
 from mmtpp.core.representation.timecode import MAX_BYTES, TIME_BYTES, encode_intervals
+from mmtpp.core.representation.token_columns import (
+    FixedParts,
+    TokenColumn,
+    TokenPool,
+    gather_tokens,
+)
 from mmtpp.core.representation.tokens import Modality, TokenIds, Tokens
 
 IMAGE_MODES = ("per_event", "on_change", "none")
@@ -132,32 +138,21 @@ class Template:
         self.layout = layout = Layout.from_style(ids, settings.style, has_questions=has_questions)
         self.prefix = layout.prefix
         self._calendar = self._build_calendar()
-        pads = settings.image_tokens
-        image = (*layout.image_open, *(ids.image_pad,) * pads, ids.vision_end)
-        self.image_ids = image
-        masked = range(len(layout.image_open), len(layout.image_open) + pads)
+        pads = (ids.image_pad,) * settings.image_tokens
+        self.image_ids = (*layout.image_open, *pads, ids.vision_end)
         similar_end = () if self._run_length else layout.similar_close
-        pieces = {
-            "time_open": layout.time_open,
-            "type_open": layout.type_open,
-            "text_open": layout.text_open,
-            "text_close": layout.text_close,
-            "image": image,
-            "close": layout.close,
-            "similar": (ids.similar_event, *similar_end),
-            "similar_close": layout.similar_close,
-        }
-        ends = np.cumsum([len(piece) for piece in pieces.values()]).tolist()
-        self._pieces = {
-            name: _Piece(end - len(piece), len(piece))
-            for (name, piece), end in zip(pieces.items(), ends, strict=True)
-        }
-        self._piece_ids = np.array(
-            [token for piece in pieces.values() for token in piece], np.int32
-        )
-        self._piece_modality = np.full(len(self._piece_ids), Modality.CONTROL, dtype=np.uint8)
-        self._piece_modality[self._pieces["image"].start + np.array(masked, dtype=np.int64)] = (
-            Modality.MASKED
+        self._parts = FixedParts(
+            {
+                "time_open": layout.time_open,
+                "type_open": layout.type_open,
+                "text_open": layout.text_open,
+                "text_close": layout.text_close,
+                "image": self.image_ids,
+                "close": layout.close,
+                "similar": (ids.similar_event, *similar_end),
+                "similar_close": layout.similar_close,
+            },
+            masked_id=ids.image_pad,
         )
 
     def _build_calendar(self) -> CalendarTokens | None:
@@ -180,7 +175,7 @@ class Template:
     @property
     def image_cost(self) -> int:
         """Number of tokens of one image; 0 in soft tokens."""
-        return 0 if self.is_soft else self._pieces["image"].length
+        return 0 if self.is_soft else self._parts["image"].length
 
     @property
     def calendar_cost(self) -> int:
@@ -256,7 +251,7 @@ class Template:
     @property
     def _cost_without_text(self) -> int:
         parts = ("time_open", "type_open", "text_open", "text_close", "close")
-        fixed = sum(self._pieces[part].length for part in parts) + self.settings.time_bytes + 1
+        fixed = sum(self._parts[part].length for part in parts) + self.settings.time_bytes + 1
         return fixed + self.calendar_cost + self.words_cost
 
     def restart_costs(self, events: Events) -> RestartCosts:
@@ -299,35 +294,37 @@ class Template:
         if self.is_soft:
             modality = np.full(num_events, Modality.TYPE, dtype=np.uint8)
             return Tokens(type_ids, modality, owner, events.frames[shown])
-        pool = _Pool(self._piece_ids, self._piece_modality)
+        pool = self._parts.pool()
         num_bytes = self.settings.time_bytes
         times = pool.add(self.time_ids(events.intervals).ravel(), Modality.TIME)
         type_tokens = pool.add(type_ids, Modality.TYPE)
         texts = pool.add(events.text_ids, Modality.TEXT)
-        pieces = self._pieces
+        parts = self._parts
         columns = [
-            pieces["time_open"].where(full),
-            _Column(num_bytes * full, times + num_bytes * index),
+            parts["time_open"].where(full),
+            TokenColumn(num_bytes * full, times + num_bytes * index),
             *self._calendar_columns(events, pool),
-            pieces["type_open"].where(full),
-            _Column(full, type_tokens + index),
+            parts["type_open"].where(full),
+            TokenColumn(full, type_tokens + index),
             *self._word_columns(events, pool),
-            pieces["text_open"].where(full),
-            _Column(np.diff(events.text_offsets) * full, texts + events.text_offsets[:-1]),
-            pieces["text_close"].where(full),
-            pieces["image"].where(shown),
-            pieces["close"].where(full),
+            parts["text_open"].where(full),
+            TokenColumn(np.diff(events.text_offsets) * full, texts + events.text_offsets[:-1]),
+            parts["text_close"].where(full),
+            parts["image"].where(shown),
+            parts["close"].where(full),
         ]
         if self._run_length:
             runs = find_similar_runs(events)
             owner[runs.first] = runs.last
             columns += self._run_columns(runs, num_events, pool)
         else:
-            columns.append(pieces["similar"].where(events.similar))
+            columns.append(parts["similar"].where(events.similar))
         written = [column for column in columns if column.lengths.any()]
-        return self._join(written, pool, owner, events.frames[shown])
+        return gather_tokens(
+            written, pool, prefix=self.prefix, owner=owner, frames=events.frames[shown]
+        )
 
-    def _calendar_columns(self, events: Events, pool: "_Pool") -> list["_Column"]:
+    def _calendar_columns(self, events: Events, pool: TokenPool) -> list[TokenColumn]:
         """The column of the calendar; none without a calendar."""
         if self._calendar is None:
             return []
@@ -336,9 +333,9 @@ class Template:
         ids = self._calendar(events.times)
         start = pool.add(ids.ravel(), Modality.MASKED)
         num_tokens = self.calendar_cost
-        return [_Column(num_tokens * ~events.similar, start + num_tokens * np.arange(len(ids)))]
+        return [TokenColumn(num_tokens * ~events.similar, start + num_tokens * np.arange(len(ids)))]
 
-    def _word_columns(self, events: Events, pool: "_Pool") -> list["_Column"]:
+    def _word_columns(self, events: Events, pool: TokenPool) -> list[TokenColumn]:
         """The column of the names of types; none where names are not written."""
         if not self.words_cost:
             return []
@@ -348,7 +345,24 @@ class Template:
             raise ValueError(f"type {code}: only {len(self._type_words)} types have a name")
         start = pool.add(self._type_words.ravel(), Modality.MASKED)
         num_tokens = self.words_cost
-        return [_Column(num_tokens * full, start + num_tokens * types.astype(np.int64))]
+        return [TokenColumn(num_tokens * full, start + num_tokens * types.astype(np.int64))]
+
+    def _run_columns(
+        self, runs: SimilarRuns, num_events: int, pool: TokenPool
+    ) -> list[TokenColumn]:
+        """The columns of runs; a run is written at its first event."""
+        begins = np.zeros(num_events, dtype=np.bool_)
+        begins[runs.first] = True
+        index = np.cumsum(begins) - 1
+        num_bytes = self.settings.time_bytes
+        counts = pool.add(self._byte_ids[runs.count], Modality.CONTROL)
+        spans = pool.add(self.time_ids(runs.span).ravel(), Modality.TIME)
+        return [
+            self._parts["similar"].where(begins),
+            TokenColumn(begins, counts + index),
+            TokenColumn(num_bytes * begins, spans + num_bytes * index),
+            self._parts["similar_close"].where(begins),
+        ]
 
     def time_ids(self, intervals: NDArray[np.floating]) -> NDArray[np.int32]:
         """(E, time_bytes) token ids of the intervals."""
@@ -363,99 +377,3 @@ class Template:
         if (types >= len(self._type_ids)).any():
             raise ValueError(f"type {types.max()}: the vocabulary has {len(self._type_ids)} types")
         return self._type_ids[types]
-
-    def _run_columns(self, runs: SimilarRuns, num_events: int, pool: "_Pool") -> list["_Column"]:
-        """The columns of runs; a run is written at its first event."""
-        begins = np.zeros(num_events, dtype=np.bool_)
-        begins[runs.first] = True
-        index = np.cumsum(begins) - 1
-        num_bytes = self.settings.time_bytes
-        counts = pool.add(self._byte_ids[runs.count], Modality.CONTROL)
-        spans = pool.add(self.time_ids(runs.span).ravel(), Modality.TIME)
-        return [
-            self._pieces["similar"].where(begins),
-            _Column(begins, counts + index),
-            _Column(num_bytes * begins, spans + num_bytes * index),
-            self._pieces["similar_close"].where(begins),
-        ]
-
-    def _join(
-        self,
-        columns: list["_Column"],
-        pool: "_Pool",
-        owner: NDArray[np.int32],
-        frames: NDArray[np.int32],
-    ) -> Tokens:
-        """Gather the columns of every event from the pool, event by event."""
-        lengths = np.empty((len(owner), len(columns)), dtype=np.int64)
-        sources = np.empty_like(lengths)
-        for index, column in enumerate(columns):
-            lengths[:, index], sources[:, index] = column.lengths, column.sources
-        flat = lengths.ravel()
-        ends = np.cumsum(flat)
-        begins = ends - flat
-        num_prefix, num_written = len(self.prefix), int(ends[-1]) if len(ends) else 0
-        # Each pair of event and column copies `flat` tokens: in the pool they start at its source,
-        # in the output at `begins`. So token p of the output is token source + (p - begins) of the
-        # pool.
-        source = np.repeat(sources.ravel() - begins, flat)
-        source += np.arange(num_written)
-        ids = np.empty(num_prefix + num_written, dtype=np.int32)
-        modality = np.empty(len(ids), dtype=np.uint8)
-        event = np.empty(len(ids), dtype=np.int32)
-        ids[:num_prefix] = self.prefix
-        modality[:num_prefix] = Modality.MASKED
-        event[:num_prefix] = -1
-        np.take(np.concatenate(pool.ids), source, out=ids[num_prefix:])
-        np.take(pool.modality(), source, out=modality[num_prefix:])
-        event[num_prefix:] = np.repeat(owner, lengths.sum(axis=1))
-        return Tokens(ids, modality, event, frames)
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """One part of every event, such as the time code.
-
-    Attributes:
-        lengths: (E,) number of the part's tokens in each event.
-        sources: (E,) position of the tokens in the pool, or one position for all events.
-    """
-
-    lengths: NDArray[np.integer] | NDArray[np.bool_]
-    sources: NDArray[np.int64] | int
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Fixed tokens: their position in the pool and their number."""
-
-    start: int
-    length: int
-
-    def where(self, written: NDArray[np.bool_]) -> _Column:
-        """The column that has the piece in the chosen events."""
-        return _Column(self.length * written, self.start)
-
-
-class _Pool:
-    """The tokens from which a window is gathered, with their modalities."""
-
-    def __init__(self, ids: NDArray[np.int32], modality: NDArray[np.uint8]) -> None:
-        self.ids = [ids]
-        self._modality = modality
-        self._added: list[Modality] = []
-        self._size = len(ids)
-
-    def add(self, ids: NDArray[np.int32], modality: Modality) -> int:
-        """Add tokens and return the position of the first."""
-        start = self._size
-        self.ids.append(ids)
-        self._added.append(modality)
-        self._size += len(ids)
-        return start
-
-    def modality(self) -> NDArray[np.uint8]:
-        """The modalities of all tokens."""
-        sizes = [len(ids) for ids in self.ids[1:]]
-        added = np.repeat(np.array(self._added, dtype=np.uint8), sizes)
-        return np.concatenate([self._modality, added])

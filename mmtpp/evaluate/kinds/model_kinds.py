@@ -6,7 +6,6 @@ from mmtpp.evaluate.kinds.evaluated_expert import EvaluatedExpert
 from mmtpp.evaluate.kinds.evaluated_language_model import EvaluatedLanguageModel
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.kinds.evaluated_soft_model import EvaluatedSoftModel
-from mmtpp.model.folders.description import describe_model
 from mmtpp.model.folders.record import TrainedTasks
 
 EVALUATED_KINDS: dict[ModelKind, type[EvaluatedModel]] = {
@@ -17,8 +16,13 @@ EVALUATED_KINDS: dict[ModelKind, type[EvaluatedModel]] = {
 
 
 def build_evaluated_model(
-    context: EvaluationContext, trained_tasks: TrainedTasks
+    kind: ModelKind, context: EvaluationContext, trained_tasks: TrainedTasks
 ) -> EvaluatedModel:
-    """Build the model of an evaluation, of the kind that its folder holds."""
-    description = describe_model(context.location.model_uri, context.location.adapter_uri)
-    return EVALUATED_KINDS[description.kind](context, trained_tasks)
+    """Build the model of an evaluation.
+
+    Args:
+        kind: Kind of the model, which ``check_model`` reads from its folder.
+        context: The evaluation.
+        trained_tasks: Tasks that the model was trained on.
+    """
+    return EVALUATED_KINDS[kind](context, trained_tasks)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from mmtpp.core.forecasting.residuals import Uniformity, exponential_residuals
 from mmtpp.core.times.durations import axis_ticks, format_duration, typical_unit
 from mmtpp.evaluate.report.confusion import Confusion, count_confusion
+from mmtpp.evaluate.scores.estimates import Estimate
 from mmtpp.evaluate.scores.metric_names import (
     TIME_NLL,
     TIME_RMSE,
     TYPE_ACCURACY,
 )
-from mmtpp.evaluate.scores.metrics import Estimate, pit_values
+from mmtpp.evaluate.scores.metrics import pit_values
 from mmtpp.evaluate.scores.position_ranges import POSITION_RANGES, at_position
 from mmtpp.pages.page_style import BLUE, GREY, build_figure, shorten
 from mmtpp.storage.paths import join, write_bytes

@@ -7,6 +7,7 @@ import numpy as np
 
 from mmtpp.core.times.durations import SECONDS, Unit, format_number
 from mmtpp.evaluate.scores import metric_names
+from mmtpp.evaluate.scores.estimates import Estimate
 from mmtpp.evaluate.scores.metric_table import (
     FORECAST_METRICS,
     HORIZON_METRICS,
@@ -14,7 +15,6 @@ from mmtpp.evaluate.scores.metric_table import (
     Quantity,
     Shown,
 )
-from mmtpp.evaluate.scores.metrics import Estimate
 
 NOMINAL_COVERAGE = 0.9
 

@@ -20,7 +20,7 @@ from mmtpp.evaluate.report.example_figures import (
 from mmtpp.evaluate.report.figures import MAX_NAME, TYPES, ReportFigure
 from mmtpp.evaluate.report.measures import BASELINES, MEASURES
 from mmtpp.evaluate.report.verdict import Estimates, headline, verdicts
-from mmtpp.evaluate.scores.metrics import Estimate, few_sequences_warning
+from mmtpp.evaluate.scores.estimates import Estimate, few_sequences_warning
 from mmtpp.pages.page_style import as_svg, load_template, shorten
 
 BROAD_INCHES = 6.0  # wider figures scroll on a narrow screen

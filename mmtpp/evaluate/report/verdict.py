@@ -8,7 +8,7 @@ import numpy as np
 
 from mmtpp.core.times.durations import typical_unit
 from mmtpp.evaluate.report.measures import HEADLINES, LIKELIHOODS, MEASURES, Measure
-from mmtpp.evaluate.scores.metrics import Estimate
+from mmtpp.evaluate.scores.estimates import Estimate
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
 _WORDS = {"better": "better by", "worse": "worse by", "unclear": "no clear difference, better by"}

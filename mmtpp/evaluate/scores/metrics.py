@@ -1,15 +1,13 @@
 """Metrics of forecasts, computed from sums over targets.
 
-Every metric is a function of sums over the targets. The sums are computed once for each sequence.
-Confidence intervals draw sequences with replacement, because events of one sequence are not
-independent. Every target counts; a metric that is infinite for one target is infinite.
+Every metric is a function of sums over the targets. The sums are computed once for each sequence,
+so resamples of the sequences (``estimates.py``) are cheap. Every target counts; a metric that is
+infinite for one target is infinite.
 
-Axes: N targets, S sequences, M sums, R resamples, K types.
+Axes: N targets, S sequences, R resamples, K types.
 """
 
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -17,82 +15,127 @@ from numpy.typing import NDArray
 
 from mmtpp.core.forecasting.residuals import draw_pit, exponential_residuals
 from mmtpp.evaluate.scores import metric_names
+from mmtpp.evaluate.scores.estimates import RESAMPLES, Estimate, SequenceDraws, as_estimate
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, Metric
 from mmtpp.evaluate.scores.position_ranges import POSITION_RANGES, at_position
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 
-logger = logging.getLogger(__name__)
-
-RESAMPLES = 1000
-CONFIDENCE = 0.95
-ENOUGH_SEQUENCES = 20
-"""Bootstrap intervals over fewer sequences are too narrow: see ``few_sequences_warning``."""
-DRAWN_AT_ONCE = 10**7  # numbers
 FloatArray = NDArray[np.float64]
-Ratio = tuple[FloatArray, FloatArray]
-"""(N,) numerators and (N,) denominators of a metric that is a ratio of sums."""
 Sums = Mapping[str, FloatArray]
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A metric and its bootstrap interval.
-
-    Attributes:
-        value: Value over all targets.
-        low, high: Ends of the 95 % interval over sequences.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-def as_json_tree(estimates: Mapping[str, Estimate]) -> dict[str, object]:
-    """Estimates as JSON values; an infinite value becomes None.
-
-    JSON has no infinity, which is the NLL of a baseline that gives an event no probability.
-    """
-    return {
-        name: {key: value if np.isfinite(value) else None for key, value in asdict(part).items()}
-        for name, part in estimates.items()
-    }
-
-
-def finite_values(estimates: Mapping[str, Estimate]) -> dict[str, float]:
-    """Values of the metrics; metrics that are not finite are left out and logged."""
-    infinite = [name for name, part in estimates.items() if not np.isfinite(part.value)]
-    if infinite:
-        logger.warning(
-            "these metrics are not finite and are left out of the result: %s", ", ".join(infinite)
-        )
-    return {name: part.value for name, part in estimates.items() if name not in infinite}
-
-
-def pit_values(low: FloatArray, high: FloatArray) -> FloatArray:
-    """(N,) probabilities of the intervals up to the true ones, uniform for right forecasts.
-
-    The draws between both ends are the same in every call.
+def estimate_metrics(
+    targets: pa.Table, *, seconds_per_unit: float, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
+    """Estimate every metric that the targets allow, with its confidence interval.
 
     Args:
-        low: (N,) column ``cdf_low`` of targets.
-        high: (N,) column ``cdf_high``.
+        targets: ``targets.TARGET_SCHEMA`` or a part of its columns; at least one row.
+        seconds_per_unit: Seconds in one unit of the source's times.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples of the sequences.
+
+    Returns:
+        Estimates by metric; those of positions are named ``METRIC/at_RANGE``.
     """
-    return draw_pit(low, high, np.random.default_rng(0))
+    sequence_ids = targets["sequence_id"].combine_chunks().dictionary_encode()
+    sequence = sequence_ids.indices.to_numpy().astype(np.int64)
+    position = targets["position"].to_numpy()
+    draws = SequenceDraws(len(sequence_ids.dictionary), resamples, seed)
+    estimates = _estimate_part(targets, sequence, draws, seconds_per_unit)
+    for position_range, (first, end) in POSITION_RANGES.items():
+        inside = (position >= first) & (position < end)
+        if inside.any():
+            part = targets.filter(pa.array(inside))
+            part_estimates = _estimate_part(part, sequence[inside], draws, seconds_per_unit)
+            estimates |= {
+                at_position(name, position_range): estimate
+                for name, estimate in part_estimates.items()
+            }
+    return estimates
 
 
-def few_sequences_warning(num_sequences: int) -> str | None:
-    """A warning about intervals over fewer than ``ENOUGH_SEQUENCES`` sequences, otherwise None.
+def metric_differences(
+    targets: pa.Table,
+    other: pa.Table,
+    *,
+    seconds_per_unit: float,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Estimate]:
+    """Metrics of a model less those of another model or a baseline, for the same targets.
 
-    The coverage in the warning is simulated in ``tests/unit/evaluate/test_metrics.py``, for
-    sequences whose errors are exponentially distributed.
+    The intervals are of paired resamples: each resample draws the same sequences for both
+    models, so a sequence that is hard for both does not widen them.
+
+    Args:
+        targets: ``targets.TARGET_SCHEMA`` of the first model, or of a baseline, at least one row.
+        other: The same targets, in any order of rows, with the forecasts of the second model.
+        seconds_per_unit: Seconds in one unit of the source's times.
+        seed: Seed of the bootstrap.
+        resamples: Number of resamples.
+
+    Returns:
+        Differences by metric, for the metrics of both models.
+
+    Raises:
+        ValueError: The two tables have different sequences.
     """
-    if num_sequences >= ENOUGH_SEQUENCES:
-        return None
-    return (
-        f"{num_sequences} held-out sequences are few: with 10 sequences, a 95 % interval contains "
-        f"the true value in about 85 % of cases only; hold out at least {ENOUGH_SEQUENCES}"
+    both = []
+    for table in (targets, other):
+        sequence_ids, sequence = np.unique(
+            table["sequence_id"].to_numpy(zero_copy_only=False), return_inverse=True
+        )
+        draws = SequenceDraws(len(sequence_ids), resamples, seed)
+        both.append((sequence_ids, _with_resamples(table, sequence, draws, seconds_per_unit)))
+    (first_ids, first), (second_ids, second) = both
+    if first_ids.tolist() != second_ids.tolist():
+        raise ValueError("forecasts of different sequences cannot be compared")
+    with np.errstate(invalid="ignore"):
+        return {
+            name: as_estimate(first[name][0] - second[name][0], first[name][1] - second[name][1])
+            for name in first
+            if name in second
+        }
+
+
+def _estimate_part(
+    targets: pa.Table, sequence: NDArray[np.int64], draws: SequenceDraws, seconds_per_unit: float
+) -> dict[str, Estimate]:
+    values = _with_resamples(targets, sequence, draws, seconds_per_unit)
+    return {name: as_estimate(value, drawn) for name, (value, drawn) in values.items()}
+
+
+def _with_resamples(
+    targets: pa.Table, sequence: NDArray[np.int64], draws: SequenceDraws, seconds_per_unit: float
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Each metric over all targets, and its (R,) values over the resamples."""
+    values = target_values(targets)
+    size = draws.num_sequences
+    sums = np.stack(
+        [np.bincount(sequence, part, minlength=size).astype(np.float64) for part in values.values()]
     )
+    resampled = draws.sums(sums.T)
+    total = dict(zip(values, sums.sum(axis=1), strict=True))
+    has_targets = resampled[:, list(values).index("targets")] > 0
+    drawn = dict(zip(values, resampled[has_targets].T, strict=True))
+    metrics = {
+        name: (_ratio(metric, total, seconds_per_unit), _ratio(metric, drawn, seconds_per_unit))
+        for name, metric in FORECAST_METRICS.items()
+        if metric.numerator in values
+    }
+    if "type_is_right" in values:
+        type_sums = _type_sums(targets, sequence, size)
+        metrics[metric_names.TYPE_MACRO_F1] = (
+            _macro_f1(*(by_sequence.sum(axis=0) for by_sequence in type_sums)),
+            _macro_f1(*map(draws.sums, type_sums))[has_targets],
+        )
+    # a metric without any target that counts is undefined
+    return {
+        name: metrics[name]
+        for name in FORECAST_METRICS
+        if name in metrics and not np.isnan(metrics[name][0])
+    }
 
 
 def target_values(targets: pa.Table) -> dict[str, FloatArray]:
@@ -179,19 +222,6 @@ def _ratio(metric: Metric, sums: Sums, seconds_per_unit: float) -> FloatArray:
     return (np.sqrt(mean) if metric.is_root else mean) * factor
 
 
-def _macro_f1(hits: FloatArray, true_plus_predicted: FloatArray) -> FloatArray:
-    """Mean F1 score over the types that are true or predicted at least once.
-
-    Args:
-        hits: (..., K) number of right predictions of each type.
-        true_plus_predicted: (..., K) number of events of each type, plus the number of its
-            predictions.
-    """
-    occurs = true_plus_predicted > 0
-    f1 = np.divide(2 * hits, true_plus_predicted, out=np.zeros_like(hits), where=occurs)
-    return f1.sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
-
-
 def _type_sums(
     targets: pa.Table, sequence: NDArray[np.int64], num_sequences: int
 ) -> tuple[FloatArray, FloatArray]:
@@ -209,187 +239,26 @@ def _type_sums(
     return hits, count(true, sequence) + count(predicted, sequence)
 
 
-def estimate_metrics(
-    targets: pa.Table, *, seconds_per_unit: float, seed: int = 0, resamples: int = RESAMPLES
-) -> dict[str, Estimate]:
-    """Estimate every metric that the targets allow, with its confidence interval.
+def _macro_f1(hits: FloatArray, true_plus_predicted: FloatArray) -> FloatArray:
+    """Mean F1 score over the types that are true or predicted at least once.
 
     Args:
-        targets: ``targets.TARGET_SCHEMA`` or a part of its columns; at least one row.
-        seconds_per_unit: Seconds in one unit of the source's times.
-        seed: Seed of the bootstrap.
-        resamples: Number of resamples of the sequences.
-
-    Returns:
-        Estimates by metric; those of positions are named ``METRIC/at_RANGE``.
+        hits: (..., K) number of right predictions of each type.
+        true_plus_predicted: (..., K) number of events of each type, plus the number of its
+            predictions.
     """
-    sequence_ids = targets["sequence_id"].combine_chunks().dictionary_encode()
-    sequence = sequence_ids.indices.to_numpy().astype(np.int64)
-    position = targets["position"].to_numpy()
-    draws = _Draws(len(sequence_ids.dictionary), resamples, seed)
-    estimates = _estimate_part(targets, sequence, draws, seconds_per_unit)
-    for position_range, (first, end) in POSITION_RANGES.items():
-        inside = (position >= first) & (position < end)
-        if inside.any():
-            part = targets.filter(pa.array(inside))
-            part_estimates = _estimate_part(part, sequence[inside], draws, seconds_per_unit)
-            estimates |= {
-                at_position(name, position_range): estimate
-                for name, estimate in part_estimates.items()
-            }
-    return estimates
+    occurs = true_plus_predicted > 0
+    f1 = np.divide(2 * hits, true_plus_predicted, out=np.zeros_like(hits), where=occurs)
+    return f1.sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
 
 
-def mean_estimates(
-    values: Mapping[str, Ratio],
-    sequence: NDArray[np.integer],
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> dict[str, Estimate]:
-    """Estimate ratios of sums with confidence intervals; undefined ratios are left out.
+def pit_values(low: FloatArray, high: FloatArray) -> FloatArray:
+    """(N,) probabilities of the intervals up to the true ones, uniform for right forecasts.
+
+    The draws between both ends are the same in every call.
 
     Args:
-        values: Numerators and denominators by metric.
-        sequence: (N,) index of the sequence of each value, from 0.
-        seed: Seed of the bootstrap.
-        resamples: Number of resamples of the sequences.
+        low: (N,) column ``cdf_low`` of targets.
+        high: (N,) column ``cdf_high``.
     """
-    _, owner = np.unique(sequence, return_inverse=True)
-    draws = _Draws(int(owner.max()) + 1, resamples, seed)
-    estimates: dict[str, Estimate] = {}
-    for name, ratio in values.items():
-        sums = np.stack([np.bincount(owner, part, draws.num_sequences) for part in ratio], axis=1)
-        numerator, denominator = sums.sum(axis=0)
-        if denominator > 0:
-            drawn = draws.sums(sums.astype(np.float64))
-            drawn = drawn[drawn[:, 1] > 0]
-            interval = percentile_interval(drawn[:, 0] / drawn[:, 1])
-            estimates[name] = Estimate(float(numerator / denominator), *interval)
-    return estimates
-
-
-def percentile_interval(drawn: FloatArray) -> tuple[float, float]:
-    """Ends of the 95 % interval of values that were computed from resamples; at least one."""
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(drawn, [tail, 100 - tail])
-    return float(low), float(high)
-
-
-@dataclass(frozen=True, slots=True)
-class _Draws:
-    """Resamples of the sequences.
-
-    They may be too many to keep in memory, so they are drawn again for each use.
-
-    Attributes:
-        num_sequences: Number of sequences, S.
-        resamples: Number of resamples, R.
-        seed: Seed of the draws.
-    """
-
-    num_sequences: int
-    resamples: int
-    seed: int
-
-    def sums(self, by_sequence: FloatArray) -> FloatArray:
-        """(R, M) sums over the drawn sequences of (S, M) sums by sequence."""
-        rng = np.random.default_rng(self.seed)
-        probabilities = np.full(self.num_sequences, 1 / self.num_sequences)
-        size = max(1, DRAWN_AT_ONCE // self.num_sequences)
-        parts = []
-        for start in range(0, self.resamples, size):
-            count = min(size, self.resamples - start)
-            parts.append(
-                rng.multinomial(self.num_sequences, probabilities, size=count) @ by_sequence
-            )
-        return np.concatenate(parts)
-
-
-def metric_differences(
-    targets: pa.Table,
-    other: pa.Table,
-    *,
-    seconds_per_unit: float,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> dict[str, Estimate]:
-    """Metrics of a model less those of another model or a baseline, for the same targets.
-
-    The intervals are of paired resamples: each resample draws the same sequences for both
-    models, so a sequence that is hard for both does not widen them.
-
-    Args:
-        targets: ``targets.TARGET_SCHEMA`` of the first model, or of a baseline, at least one row.
-        other: The same targets, in any order of rows, with the forecasts of the second model.
-        seconds_per_unit: Seconds in one unit of the source's times.
-        seed: Seed of the bootstrap.
-        resamples: Number of resamples.
-
-    Returns:
-        Differences by metric, for the metrics of both models.
-
-    Raises:
-        ValueError: The two tables have different sequences.
-    """
-    both = []
-    for table in (targets, other):
-        sequence_ids, sequence = np.unique(
-            table["sequence_id"].to_numpy(zero_copy_only=False), return_inverse=True
-        )
-        draws = _Draws(len(sequence_ids), resamples, seed)
-        both.append((sequence_ids, _with_resamples(table, sequence, draws, seconds_per_unit)))
-    (first_ids, first), (second_ids, second) = both
-    if first_ids.tolist() != second_ids.tolist():
-        raise ValueError("forecasts of different sequences cannot be compared")
-    with np.errstate(invalid="ignore"):
-        return {
-            name: _as_estimate(first[name][0] - second[name][0], first[name][1] - second[name][1])
-            for name in first
-            if name in second
-        }
-
-
-def _estimate_part(
-    targets: pa.Table, sequence: NDArray[np.int64], draws: _Draws, seconds_per_unit: float
-) -> dict[str, Estimate]:
-    values = _with_resamples(targets, sequence, draws, seconds_per_unit)
-    return {name: _as_estimate(value, drawn) for name, (value, drawn) in values.items()}
-
-
-def _as_estimate(value: FloatArray, drawn: FloatArray) -> Estimate:
-    """A value with the interval of its resamples; undefined resamples are left out."""
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = percentile_interval(drawn) if len(drawn) else (np.nan, np.nan)
-    return Estimate(float(value), float(low), float(high))
-
-
-def _with_resamples(
-    targets: pa.Table, sequence: NDArray[np.int64], draws: _Draws, seconds_per_unit: float
-) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Each metric over all targets, and its (R,) values over the resamples."""
-    values = target_values(targets)
-    size = draws.num_sequences
-    sums = np.stack(
-        [np.bincount(sequence, part, minlength=size).astype(np.float64) for part in values.values()]
-    )
-    resampled = draws.sums(sums.T)
-    total = dict(zip(values, sums.sum(axis=1), strict=True))
-    has_targets = resampled[:, list(values).index("targets")] > 0
-    drawn = dict(zip(values, resampled[has_targets].T, strict=True))
-    metrics = {
-        name: (_ratio(metric, total, seconds_per_unit), _ratio(metric, drawn, seconds_per_unit))
-        for name, metric in FORECAST_METRICS.items()
-        if metric.numerator in values
-    }
-    if "type_is_right" in values:
-        type_sums = _type_sums(targets, sequence, size)
-        metrics[metric_names.TYPE_MACRO_F1] = (
-            _macro_f1(*(by_sequence.sum(axis=0) for by_sequence in type_sums)),
-            _macro_f1(*map(draws.sums, type_sums))[has_targets],
-        )
-    # a metric without any target that counts is undefined
-    return {
-        name: metrics[name]
-        for name in FORECAST_METRICS
-        if name in metrics and not np.isnan(metrics[name][0])
-    }
+    return draw_pit(low, high, np.random.default_rng(0))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtpp.evaluate.scores.metrics import percentile_interval
+from mmtpp.evaluate.scores.estimates import percentile_interval
 
 RESAMPLES = 10_000
 DRAWN_AT_ONCE = 1000

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmtpp.evaluate.scores import metric_names
-from mmtpp.evaluate.scores.metrics import Ratio
+from mmtpp.evaluate.scores.estimates import Ratio
 
 MAX_LENGTH = 10  # characters; the scripts leave out longer answers
 MAX_DIGITS = 3  # characters; longer counts are never right

@@ -50,8 +50,8 @@ class EngineSections:
 
 def build_engine(
     sections: EngineSections, vocabulary: Vocabulary, group: RankGroup, precision: str
-) -> tuple[EventModel, DeepSpeedEngine]:
-    """Build the model, and the engine that trains it; all ranks must call this.
+) -> DeepSpeedEngine:
+    """Build the engine that trains the model of a rank; all ranks must call this.
 
     Args:
         sections: Sections of the configuration.
@@ -68,7 +68,7 @@ def build_engine(
         on_gpu=group.device.type == "cuda",
     )
     model = _build_model(sections, vocabulary, deepspeed_config, group)
-    engine = DeepSpeedEngine(
+    return DeepSpeedEngine(
         model,
         deepspeed_config,
         training=sections.training,
@@ -77,7 +77,6 @@ def build_engine(
         rank=group.rank,
         num_ranks=group.num_ranks,
     )
-    return model, engine
 
 
 def _build_model(

@@ -6,14 +6,12 @@ from dataclasses import fields, replace
 from mmtpp.config.schema import ExpertSection, RunConfig
 from mmtpp.core.errors import ConfigError
 from mmtpp.core.past.event_words import MAX_WORD_ROWS, TextSettings
-from mmtpp.core.representation.tasks import DENSITY_TASKS
 from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepared_store import PreparedStore, load_store
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.expert.fit import ExpertFitSettings
 from mmtpp.expert.read_sequences import SequenceSettings
 from mmtpp.model.folders.card import expert_card
-from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.tokens.vocabulary import Vocabulary
 from mmtpp.runtime.hardware import Hardware
 from mmtpp.runtime.session import start_ray_for_data
@@ -26,6 +24,7 @@ from mmtpp.train.launch.continued_expert import continue_inputs
 from mmtpp.train.launch.planned_training import PlannedTraining, TrainingJob
 from mmtpp.train.launch.recorded_training import train_and_record
 from mmtpp.train.launch.run_folder import claim_run, find_finished
+from mmtpp.train.launch.task_record import build_density_tasks
 from mmtpp.train.launch.training_checks import check_time_zone
 from mmtpp.train.launch.training_hardware import wait_for_workers
 
@@ -67,16 +66,15 @@ def run_expert_job(job: TrainingJob) -> dict[str, object]:
     inputs = build_inputs(config, store, run, reports_validation=bool(job.callbacks))
     if job.is_update:
         inputs = continue_inputs(inputs, config.update)
-    return train_and_record(
-        PlannedTraining(
-            job=job,
-            manifest=store.manifest,
-            hardware=_ON_CPU,
-            inputs=replace(inputs, start_up=job.start_up.with_part("plan")),
-            output_kind="model",
-            description=_describe(job.name, inputs, store_uri=config.store.uri),
-        )
+    planned = PlannedTraining(
+        job=job,
+        manifest=store.manifest,
+        hardware=_ON_CPU,
+        inputs=replace(inputs, start_up=job.start_up.with_part("plan")),
+        output_kind="model",
+        description=_describe(job.name, inputs, store_uri=config.store.uri),
     )
+    return train_and_record(planned)
 
 
 def _check_start(start_uri: str) -> None:
@@ -113,13 +111,8 @@ def build_inputs(
         for split in ("train", "validation")
     }
     texts, reads_images = _text_settings(expert, vocabulary), expert.images == "last"
-    trained_tasks = TrainedTasks(
-        tasks=DENSITY_TASKS,
-        interval_range=interval_range(by_split["train"]),
-        type_codes=_type_codes(manifest),
-        type_names=tuple(manifest.type_names),
-        seconds_per_unit=manifest.seconds_per_unit,
-        trains_history=False,
+    trained_tasks = build_density_tasks(
+        manifest, interval_range(by_split["train"]), _type_codes(manifest)
     )
     sequences = {
         split: SequenceSettings(by_split[split], trained_tasks.type_codes, texts, reads_images)

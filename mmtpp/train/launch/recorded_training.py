@@ -31,5 +31,6 @@ def train_and_record(planned: PlannedTraining) -> dict[str, object]:
         tracker.log_text("config.json", config.model_dump_json(indent=2))
         if planned.metrics:
             tracker.log_metrics(0, planned.metrics)
-        recorded = planned.with_mlflow_run(tracker.wait_for_run())
-        return record_result(tracker, recorded, train_on_workers(recorded, tracker))
+        planned = planned.with_mlflow_run(tracker.wait_for_run())
+        finished = train_on_workers(planned, tracker)
+        return record_result(tracker, planned, finished)

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from mmtpp.config.expert_settings import DROPOUT
 from mmtpp.config.schema import ExpertSection, ModelSection, RunConfig
-from mmtpp.core.representation.tasks import DENSITY_TASKS
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.soft.soft_settings import SoftSettings, load_soft_settings
 from mmtpp.soft.soft_start import MemoryChoice, SoftStart, fit_memory
 from mmtpp.storage.manifest import Manifest
+from mmtpp.train.launch.task_record import build_density_tasks
 from mmtpp.train.launch.training_checks import check_time_zone
 from mmtpp.train.worker_inputs import WorkerInputs
 
@@ -89,11 +89,4 @@ def build_soft_tasks(manifest: Manifest, settings: SampleSettings) -> TrainedTas
         manifest: Manifest of the store.
         settings: Settings of the training samples.
     """
-    return TrainedTasks(
-        tasks=DENSITY_TASKS,
-        interval_range=interval_range(settings),
-        type_codes=tuple(manifest.occurring_types),
-        type_names=tuple(manifest.type_names),
-        seconds_per_unit=manifest.seconds_per_unit,
-        trains_history=False,
-    )
+    return build_density_tasks(manifest, interval_range(settings), manifest.occurring_types)

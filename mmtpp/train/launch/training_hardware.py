@@ -7,7 +7,7 @@ from mmtpp.runtime.machines import data_task_demand, wait_for_machines
 from mmtpp.runtime.session import start_ray
 
 
-def wait_for_hardware(
+def start_ray_for_training(
     training: TrainingSection,
     zero: ZeroSection,
     *,
@@ -15,7 +15,7 @@ def wait_for_hardware(
     data_labels: dict[str, str],
     patience_s: float,
 ) -> Hardware:
-    """Start Ray, choose device and precision, and wait for the machines.
+    """Start Ray, choose device and precision, and wait for the machines of data and workers.
 
     Args:
         training: Number and resources of the workers.

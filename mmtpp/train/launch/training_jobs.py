@@ -20,20 +20,19 @@ from mmtpp.storage.model_folder import source_tags
 from mmtpp.storage.paths import join
 from mmtpp.track.mlflow_tracker import import_early
 from mmtpp.track.tracker import RunIdentity
-from mmtpp.train.launch.plan_run import (
-    PLAN_FILE,
-    VALIDATION_PLAN_FILE,
-    build_trained_tasks,
-    continue_trained_tasks,
-    plan_training,
-    plan_validation,
-)
 from mmtpp.train.launch.planned_training import PlannedTraining, TrainingJob
 from mmtpp.train.launch.recorded_training import train_and_record
 from mmtpp.train.launch.run_description import describe_training
 from mmtpp.train.launch.run_folder import claim_run, find_finished
+from mmtpp.train.launch.sample_plans import (
+    PLAN_FILE,
+    VALIDATION_PLAN_FILE,
+    plan_training_samples,
+    plan_validation_samples,
+)
+from mmtpp.train.launch.task_record import build_trained_tasks, continue_trained_tasks
 from mmtpp.train.launch.training_checks import check_locations, load_training_store
-from mmtpp.train.launch.training_hardware import wait_for_hardware
+from mmtpp.train.launch.training_hardware import start_ray_for_training
 from mmtpp.train.worker_inputs import WorkerInputs, output_kind
 
 logger = logging.getLogger(__name__)
@@ -98,20 +97,21 @@ def _run_language_model_job(job: TrainingJob) -> dict[str, object]:
         supervision=job.supervision,
         new_targets=job.new_targets(store.manifest),
     )
-    if (result := _load_finished_result(job, store, train_sample_settings)) is not None:
+    result = _load_finished_result(job, store, train_sample_settings)
+    if result is not None:
         return result
     job = job.with_start_up_part("checks")
     import_early()  # while Ray connects and the samples are planned
-    hardware = wait_for_hardware(
+    hardware = start_ray_for_training(
         config.training,
         config.zero,
         precision=config.model.precision,
         data_labels=config.store.machine_labels,
         patience_s=config.run.wait_for_machines_s,
     )
-    return train_and_record(
-        _plan_job(job.with_start_up_part("machines"), store, train_sample_settings, hardware)
-    )
+    job = job.with_start_up_part("machines")
+    planned = _claim_and_plan(job, store, train_sample_settings, hardware)
+    return train_and_record(planned)
 
 
 def _load_finished_result(
@@ -136,7 +136,7 @@ def _load_finished_result(
     return finished.log_and_return()
 
 
-def _plan_job(
+def _claim_and_plan(
     job: TrainingJob,
     store: PreparedStore,
     train_sample_settings: SampleSettings,
@@ -157,10 +157,9 @@ def _plan_job(
     plan, job = _plan_samples_and_steps(job, store, train_sample_settings, run.run_uri)
     logger.info("training: %s", plan.describe(train_sample_settings.max_tokens))
     # writes the validation plan into the run's folder, where the workers load it
-    validation_sample_settings = plan_validation(
+    validation_sample_settings = plan_validation_samples(
         config.sample_sections,
-        manifest,
-        store.vocabulary,
+        store,
         run.run_uri,
         num_sequences=config.training.validation_sequences,
         supervision=job.supervision,
@@ -180,14 +179,7 @@ def _plan_job(
         hardware=hardware,
         inputs=inputs,
         output_kind=output_kind(config.lora),
-        description=describe_training(
-            job.name,
-            inputs,
-            model=config.model,
-            lora=config.lora,
-            num_steps=job.config.training.num_steps,
-            store_uri=config.store.uri,
-        ),
+        description=describe_training(job, inputs),
         tags={"mmtpp.plan_fingerprint": plan.fingerprint, **source_tags(config.model.path)},
         metrics=plan.metrics(),
     )
@@ -201,7 +193,7 @@ def _plan_samples_and_steps(
     The number of steps is ``training.num_steps``, or that within ``training.max_flops``, which
     depends on the samples.
     """
-    plan = plan_training(train_sample_settings, store.vocabulary, run_uri)
+    plan = plan_training_samples(train_sample_settings, store.vocabulary, run_uri)
     config = job.config
     if not config.training.max_flops:
         return plan, job

@@ -9,7 +9,7 @@ import ray.train
 import torch
 from ray.exceptions import RayActorError
 
-from mmtpp.train.ranks.rank_sums import sum_of_all_ranks
+from mmtpp.train.ranks.rank_sums import sum_numbers_over_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class InterruptionPoll:
         if is_new:
             logger.warning("machines will be taken away: %s; saving a checkpoint", nodes)
         flags = [float(is_new), float(self._is_stopped())]
-        machine_leaves, stop_requested = sum_of_all_ranks(flags, device).tolist()
+        machine_leaves, stop_requested = sum_numbers_over_ranks(flags, device).tolist()
         return InterruptionState(machine_leaves > 0, stop_requested > 0)
 
     def _is_stopped(self) -> bool:

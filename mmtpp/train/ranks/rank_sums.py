@@ -6,14 +6,14 @@ import torch.distributed as dist
 from numpy.typing import ArrayLike, NDArray
 
 
-def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
+def sum_tensor_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """Sum a small tensor over all ranks, in place."""
     if has_other_ranks():
         dist.all_reduce(values)
     return values
 
 
-def sum_of_all_ranks(values: ArrayLike, device: torch.device) -> NDArray[np.float64]:
+def sum_numbers_over_ranks(values: ArrayLike, device: torch.device) -> NDArray[np.float64]:
     """Sum numbers of the host over all ranks. A single rank does not wait for its device.
 
     Args:
@@ -23,7 +23,7 @@ def sum_of_all_ranks(values: ArrayLike, device: torch.device) -> NDArray[np.floa
     numbers = np.asarray(values, dtype=np.float64)
     if not has_other_ranks():
         return numbers
-    return sum_over_ranks(torch.tensor(numbers, device=device)).cpu().numpy()
+    return sum_tensor_over_ranks(torch.tensor(numbers, device=device)).cpu().numpy()
 
 
 def has_other_ranks() -> bool:

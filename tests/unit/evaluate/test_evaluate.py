@@ -4,8 +4,10 @@ import pytest
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.core.model_kind import ModelKind
 from mmtpp.evaluate import evaluate
 from mmtpp.evaluate.context import EvaluationContext
+from mmtpp.model.folders.description import ModelDescription
 from mmtpp.model.folders.record import TrainedTasks
 from tests.helpers.stand_in import stand_in
 
@@ -26,4 +28,7 @@ def test_a_split_without_questions_stops_it_before_anything_is_computed(
         ("time", "qa"), IntervalRange(1.0, 9.0, 1.0), (0, 1), ("a", "b"), 60.0, trains_history=True
     )
     with pytest.raises(DataError, match="has a question"):
-        evaluate._score(stand_in(EvaluationContext), tasks)
+        evaluate._score(
+            stand_in(EvaluationContext),
+            ModelDescription(uri="model", kind=ModelKind.LANGUAGE_MODEL, trained_tasks=tasks),
+        )

@@ -16,8 +16,9 @@ from mmtpp.evaluate.baselines.code_baseline import BaselineCounts, IntervalCodeB
 from mmtpp.evaluate.horizon import horizon_estimates
 from mmtpp.evaluate.likelihoods import baseline_metrics, event_metrics, loss_metrics
 from mmtpp.evaluate.scores import metric_names, renamed_metrics
+from mmtpp.evaluate.scores.estimates import as_json_tree, finite_values
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS, HORIZON_METRICS
-from mmtpp.evaluate.scores.metrics import as_json_tree, estimate_metrics, finite_values
+from mmtpp.evaluate.scores.metrics import estimate_metrics
 from mmtpp.evaluate.scores.position_ranges import POSITION_RANGES
 from mmtpp.evaluate.scores.targets import TARGET_SCHEMA
 

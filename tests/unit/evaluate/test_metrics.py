@@ -5,14 +5,10 @@ import pyarrow as pa
 import pytest
 from sklearn import metrics as sklearn
 
+from mmtpp.evaluate.scores.estimates import few_sequences_warning, mean_estimates
 from mmtpp.evaluate.scores.metric_names import JOINT_NLL
 from mmtpp.evaluate.scores.metric_table import FORECAST_METRICS
-from mmtpp.evaluate.scores.metrics import (
-    estimate_metrics,
-    few_sequences_warning,
-    mean_estimates,
-    target_values,
-)
+from mmtpp.evaluate.scores.metrics import estimate_metrics, target_values
 from mmtpp.evaluate.scores.targets import TARGET_SCHEMA, complete_targets
 
 

@@ -17,7 +17,8 @@ from mmtpp.evaluate.report.example_figures import MAX_TEXT
 from mmtpp.evaluate.report.figures import draw_report_figures, history_curve
 from mmtpp.evaluate.report.report_page import Subject, render_report
 from mmtpp.evaluate.report.verdict import headline, verdicts
-from mmtpp.evaluate.scores.metrics import Estimate, estimate_metrics, metric_differences
+from mmtpp.evaluate.scores.estimates import Estimate
+from mmtpp.evaluate.scores.metrics import estimate_metrics, metric_differences
 from mmtpp.pages.page_style import shorten
 from tests.helpers.report import (
     HOSTILE,

@@ -19,7 +19,7 @@ from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.fit import ExpertFit
 from mmtpp.expert.marginal_losses import marginal_losses
 from mmtpp.expert.next_events import EventBlocks, ScoredSequence
-from mmtpp.train.expert_loop import final_metrics, warn_below_marginal
+from mmtpp.train.expert_metrics import final_metrics, warn_below_marginal
 from tests.helpers.small_experts import TICK, SmallFit, alternating_sequences, finish
 
 

@@ -265,7 +265,7 @@ FOLDERS = {
     },
     "train": {
         "engine": {"optimizer", "ranks"},
-        "checkpoints": {"engine", "worker_inputs"},
+        "checkpoints": {"engine", "expert_inputs", "worker_inputs"},
         "launch": {"entry", "expert_inputs", "outcome", "worker_inputs"},
     },
 }

@@ -148,7 +148,7 @@ def fake_worker(
     return Worker(
         training=training,
         group=RankGroup(0, 1, torch.device("cpu"), torch.float32),
-        progress=TrainingProgress(0, "plan", "vocabulary"),
+        start_progress=TrainingProgress(0, "plan", "vocabulary"),
         rows=RankRows(_rows(), per_step=1, samples_per_epoch=1),
         step_context=StepContext(
             engine=cast(DeepSpeedEngine, _Engine()),

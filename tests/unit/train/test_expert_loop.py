@@ -77,9 +77,9 @@ def test_a_checkpoint_between_validations_has_no_old_validation(monkeypatch: pyt
     validation = {"validation/joint_nll_nats_per_event": 3.0}
     stand_ins = {
         "build_fit": lambda *_: fit,
-        "_restore": lambda *_: None,
+        "restore_expert_checkpoint": lambda *_: None,
         "_validate": lambda *_: (NetworkLosses(2.0, 1.0, 40), validation),
-        "_save": lambda *arguments, **_: saved.append(arguments[3]),
+        "save_expert_checkpoint": lambda *arguments, **_: saved.append(arguments[3]),
         "build_expert": lambda *_: None,
         "final_metrics": lambda *_: {"final": 1.0},
         "with_surprise_limit": lambda expert, *_: expert,

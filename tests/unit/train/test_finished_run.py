@@ -40,8 +40,8 @@ def run_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "check_locations": lambda *_, **__: None,
         "load_training_store": lambda *_: store,
         "build_sample_settings": lambda *_, **__: None,
-        "plan_training": lambda *_: None,
-        "wait_for_hardware": refuse,
+        "plan_training_samples": lambda *_: None,
+        "start_ray_for_training": refuse,
     }.items():
         monkeypatch.setattr(training_jobs, name, value)
     monkeypatch.setattr(planned_training, "check_training", lambda *_: None)

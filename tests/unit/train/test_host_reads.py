@@ -8,7 +8,7 @@ from torch import distributed as dist
 
 from mmtpp.config.schema import TrainingSection
 from mmtpp.train.loop import run_loop
-from mmtpp.train.ranks.rank_sums import sum_of_all_ranks
+from mmtpp.train.ranks.rank_sums import sum_numbers_over_ranks
 from tests.unit.train.fake_worker import RecordedRun, fake_worker
 
 READS = ("cpu", "item", "tolist", "numpy", "__float__", "__int__", "__bool__")
@@ -45,7 +45,7 @@ def test_a_step_of_one_rank_reads_its_losses_and_nothing_else(reads: Counter[str
 
 def test_a_single_rank_keeps_its_numbers_on_the_host(reads: Counter[str]):
     values = [1.5, 2.0]
-    assert sum_of_all_ranks(values, torch.device("meta")).tolist() == values
+    assert sum_numbers_over_ranks(values, torch.device("meta")).tolist() == values
     assert reads == {}
 
 
@@ -53,4 +53,4 @@ def test_several_ranks_add_their_numbers_up(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: 3)
     monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor.mul_(3))
-    assert sum_of_all_ranks([1.5, 2.0], torch.device("cpu")).tolist() == [4.5, 6.0]
+    assert sum_numbers_over_ranks([1.5, 2.0], torch.device("cpu")).tolist() == [4.5, 6.0]

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from mmtpp.core.errors import StorageError
 from mmtpp.train import expert_loop
 from mmtpp.train.checkpoints.checkpoint import CheckpointWriter, TrainingProgress
+from mmtpp.train.checkpoints.expert_checkpoint import save_expert_checkpoint
 from mmtpp.train.checkpoints.local_checkpoint import remove_leftovers
 from mmtpp.train.engine.deepspeed_engine import DeepSpeedEngine
 from mmtpp.train.expert_inputs import ExpertInputs
@@ -43,7 +44,7 @@ def _expert_inputs(run_uri: str) -> ExpertInputs:
 def _save_expert(tensors: Tensors, run_uri: str) -> None:
     """Save a checkpoint of update 7."""
     fit: Any = SimpleNamespace(total_steps=7, is_finished=False, tensors=tensors)
-    expert_loop._save(fit, _expert_inputs(run_uri), 0, {})
+    save_expert_checkpoint(fit, _expert_inputs(run_uri), 0, {})
 
 
 SAVE = pytest.mark.parametrize("save", [_save_language_model, _save_expert])

@@ -27,7 +27,9 @@ from tests.helpers.tiny_models import random_row, tiny_vocabulary
 
 
 def test_a_step_without_weighted_labels_names_the_weights(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(step_module, "sum_of_all_ranks", lambda values, _device: np.array(values))
+    monkeypatch.setattr(
+        step_module, "sum_numbers_over_ranks", lambda values, _device: np.array(values)
+    )
     weights = LabelWeights(LossWeights(time=0, type=0, text=0, control=0), TaskWeights(history=0.5))
     batcher = stand_in(Batcher, device=torch.device("cpu"))
     context = StepContext(cast(Any, None), batcher, weights, num_micro_batches=1, seed=0)
@@ -69,7 +71,7 @@ def test_a_validation_without_targets_names_the_delta(
         ),
         watchdog=stand_in(Watchdog, record_position=lambda *_, **__: None),
     )
-    monkeypatch.setattr("mmtpp.train.validation.sum_over_ranks", lambda values: values)
+    monkeypatch.setattr("mmtpp.train.validation.sum_tensor_over_ranks", lambda values: values)
     if is_target:
         # ten bytes of the time code at 1 nat each; the first token has no predecessor
         assert validation.run(4)[VALIDATION_INTERVAL_NLL] == num_labels - 20 == 9

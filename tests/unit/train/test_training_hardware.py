@@ -45,7 +45,7 @@ def test_a_language_model_waits_for_the_fewest_workers(
     monkeypatch.setattr(training_hardware, "choose_hardware", lambda *_: hardware)
     config = _config()
     with pytest.raises(_AskedError):
-        training_hardware.wait_for_hardware(
+        training_hardware.start_ray_for_training(
             config.training, config.zero, precision="float32", data_labels={}, patience_s=0.0
         )
     assert asked == [1]

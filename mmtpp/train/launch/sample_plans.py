@@ -1,22 +1,20 @@
-"""Plans a training run: its samples, its validation, and the record of its tasks."""
+"""The plans of a training run: which events are in its training and validation samples."""
 
 import logging
 from dataclasses import replace
 
 import numpy as np
 
-from mmtpp.config.schema import SampleSections, TaskWeights
-from mmtpp.core.errors import DataError, ModelError
-from mmtpp.core.forecasting.interval_forecasts import IntervalRange
+from mmtpp.config.schema import SampleSections
+from mmtpp.core.errors import DataError
 from mmtpp.core.representation.supervision import Supervision
 from mmtpp.core.seeds import seed_from
 from mmtpp.data.from_config import build_sample_settings
+from mmtpp.data.prepared_store import PreparedStore
 from mmtpp.data.samples.make_plan import check_plan, make_plan, plan_split
 from mmtpp.data.samples.plan import Plan, load_plan
 from mmtpp.data.samples.sample_settings import NewTargets, SampleSettings
-from mmtpp.model.folders.record import TrainedTasks, load_trained_tasks
 from mmtpp.model.tokens.vocabulary import Vocabulary
-from mmtpp.storage.manifest import Manifest
 from mmtpp.storage.paths import exists, join
 
 logger = logging.getLogger(__name__)
@@ -24,7 +22,7 @@ logger = logging.getLogger(__name__)
 PLAN_FILE, VALIDATION_PLAN_FILE = "plan.parquet", "validation_plan.parquet"
 
 
-def plan_training(settings: SampleSettings, vocabulary: Vocabulary, run_uri: str) -> Plan:
+def plan_training_samples(settings: SampleSettings, vocabulary: Vocabulary, run_uri: str) -> Plan:
     """Load the run's plan, or make and save it.
 
     Args:
@@ -51,10 +49,9 @@ def plan_training(settings: SampleSettings, vocabulary: Vocabulary, run_uri: str
     return plan
 
 
-def plan_validation(
+def plan_validation_samples(
     sections: SampleSections,
-    manifest: Manifest,
-    vocabulary: Vocabulary,
+    store: PreparedStore,
     run_uri: str,
     *,
     num_sequences: int,
@@ -68,8 +65,7 @@ def plan_validation(
 
     Args:
         sections: Sections of the configuration that shape samples.
-        manifest: Manifest of the store.
-        vocabulary: Vocabulary of the store.
+        store: Store that the run reads.
         run_uri: Folder of the run.
         num_sequences: Number of sequences to validate on; 0 for no validation.
         supervision: Which tokens are labels and which questions are asked.
@@ -80,6 +76,7 @@ def plan_validation(
     """
     if not num_sequences:
         return None
+    manifest, token_ids = store.manifest, store.vocabulary.token_ids()
     if not manifest.sequences_by_split["validation"]:
         logger.warning(
             "the store has no validation events, so there is no validation (prepared with split.by "
@@ -93,11 +90,11 @@ def plan_validation(
         sections, manifest, split="validation", supervision=supervision, new_targets=new_targets
     )
     # windows are not packed: each is a sample
-    plan = plan_split(replace(settings, packed=False), vocabulary.token_ids())
+    plan = plan_split(replace(settings, packed=False), token_ids)
     if new_targets is not None and not plan.num_samples:
         logger.warning("no validation event is new: the model is validated on the older ones")
         settings = replace(settings, new_targets=None)
-        plan = plan_split(replace(settings, packed=False), vocabulary.token_ids())
+        plan = plan_split(replace(settings, packed=False), token_ids)
     check_plan(plan, settings)
     _choose_sequences(plan, num_sequences).save(join(run_uri, VALIDATION_PLAN_FILE))
     return settings
@@ -111,43 +108,3 @@ def _choose_sequences(plan: Plan, num_sequences: int) -> Plan:
     order = np.random.default_rng(seed_from("validation") % 2**63).permutation(len(sequences))
     chosen = {sequences[index] for index in order[:num_sequences].tolist()}
     return plan.with_single_windows([name in chosen for name in names])
-
-
-def build_trained_tasks(
-    tasks: TaskWeights, manifest: Manifest, intervals: IntervalRange
-) -> TrainedTasks:
-    """The record of the tasks that a model is trained on.
-
-    Args:
-        tasks: Weights of the tasks.
-        manifest: Manifest of the store.
-        intervals: Range of the intervals in the training split.
-    """
-    return TrainedTasks(
-        tasks=tasks.asked,
-        interval_range=intervals,
-        type_codes=tuple(manifest.occurring_types),
-        type_names=tuple(manifest.type_names),
-        seconds_per_unit=manifest.seconds_per_unit,
-        trains_history=tasks.history > 0,
-    )
-
-
-def continue_trained_tasks(trained_tasks: TrainedTasks, model_uri: str) -> TrainedTasks:
-    """The record of a model that is continued: its types, and the intervals before and now.
-
-    Args:
-        trained_tasks: The record of a model that is trained on the present store alone.
-        model_uri: Folder of the model that is continued.
-
-    Raises:
-        ModelError: The folder has no record.
-    """
-    before = load_trained_tasks(model_uri)
-    if before is None:
-        raise ModelError("the folder has no record of the tasks of the model", where=model_uri)
-    return replace(
-        trained_tasks,
-        type_codes=before.type_codes,
-        interval_range=before.interval_range.joined(trained_tasks.interval_range),
-    )
