@@ -156,14 +156,19 @@ class ExpertNetwork(nn.Module):
             ValueError: The network reads words, images or a language model, and the events have
                 none, or vice versa.
         """
+        self._check_inputs(words, images, context)
+        image = self.image_features(images) if images is not None else None
+        return self._hidden(rows, types, words, image, mask, context)
+
+    def _check_inputs(
+        self, words: torch.Tensor, images: torch.Tensor | None, context: torch.Tensor | None
+    ) -> None:
         if bool(words.shape[1]) != bool(self.size.num_words):
             raise ValueError("the network and the events differ in whether words are read")
         if (images is not None) != self.size.reads_images:
             raise ValueError("the network and the events differ in whether images are read")
         if (context is not None) != bool(self.size.context_width):
             raise ValueError("the network and the events differ in having a language model")
-        image = self.image_features(images) if images is not None else None
-        return self._hidden(rows, types, words, image, mask, context)
 
     def _hidden(
         self,
@@ -282,8 +287,11 @@ class ExpertNetwork(nn.Module):
             images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
                 it; None for a network without images.
             mask: Values that dropout keeps; None without dropout.
-            changes: (N, G * G) where the next image will differ, as ``patch_changes``; read only
-                if the network predicts it.
+            changes: (N, G * G) which patches of the next image differ, as ``patch_changes``; read
+                only if the network predicts them.
+
+        Raises:
+            ValueError: The network reads words or images, and the events have none, or vice versa.
 
         Returns:
             interval_nll_N: (N,) nats of the interval's density.
@@ -291,6 +299,7 @@ class ExpertNetwork(nn.Module):
             change_nll_N: (N,) nats of the changes, the sum over all patches; 0 where they are not
                 predicted or not known.
         """
+        self._check_inputs(words, images, None)
         image, change_logits = None, None
         if images is not None:
             image, change_logits = self.image_features.with_changes(images)

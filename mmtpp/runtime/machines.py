@@ -57,13 +57,13 @@ class ResourceDemand:
 
 
 def data_task_demand(labels: Mapping[str, str]) -> ResourceDemand:
-    """The demand of Ray Data, which makes progress with a single task at a time.
+    """The demand of tasks that read a store, which make progress one at a time.
 
     Args:
         labels: ``store.machine_labels``.
     """
     setting = f"store.machine_labels = {labels}"
-    return ResourceDemand("tasks of Ray Data", 1, {"CPU": 1.0}, labels, setting)
+    return ResourceDemand("tasks that read the store", 1, {"CPU": 1.0}, labels, setting)
 
 
 def task_options(labels: Mapping[str, str]) -> dict[str, Any]:

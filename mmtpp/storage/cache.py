@@ -14,7 +14,7 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -115,15 +115,13 @@ class DiskCache:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Keep other processes from writing mapped tables."""
-        try:
-            file = (self._folder / _LOCK).open("w")
-        except OSError as error:
-            self._disable_writing(error)
-            yield
-            return
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        """Keep other processes from writing mapped tables; some file systems have no locks."""
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context((self._folder / _LOCK).open("w"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                self._disable_writing(error)
             yield
 
     def _small_enough(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -166,7 +164,6 @@ class DiskCache:
             size = pending.stat().st_size
             pending.replace(path)
         except _TableTooLargeError:
-            _remove(pending)
             logger.warning(
                 "a table takes more than half of the cache, so each process of this machine has "
                 "it in its own memory; raise store.cache_gib, now %g GiB: %s",
@@ -175,9 +172,10 @@ class DiskCache:
             )
             return
         except OSError as error:
-            _remove(pending)
             self._disable_writing(error)
             return
+        finally:
+            _remove(pending)
         self._written += size
         # other processes write too, so check the whole folder often
         if self._written > self._max_bytes / 64:

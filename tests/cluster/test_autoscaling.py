@@ -240,7 +240,7 @@ def test_a_sweep_gets_machines_for_its_trials_and_recovers_from_a_lost_one(cloud
         ),
         (
             {"store.machine_labels": {"role": "dta"}},
-            r"(?s)tasks of Ray Data .*'role': 'dta'.*"
+            r"(?s)tasks that read the store .*'role': 'dta'.*"
             r"setting: store.machine_labels = {'role': 'dta'}",
         ),
     ],

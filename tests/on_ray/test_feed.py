@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from ray.train import TrainingFailedError
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from mmtpp.core.errors import StorageError
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.data.from_config import build_sample_settings
 from mmtpp.data.prepared_store import store_vocabulary
+from mmtpp.data.samples import feed
 from mmtpp.data.samples.assemble import Assembler
 from mmtpp.data.samples.feed import iter_rows, rank_samples
 from mmtpp.data.samples.make_plan import make_plan
@@ -86,6 +89,14 @@ def test_the_feed_delivers_the_plan_at_any_world_size(plan, monkeypatch, num_ran
     for epoch in range(len(whole) // plan.num_samples):
         of_epoch = whole[epoch * plan.num_samples :][: plan.num_samples]
         assert list(range(plan.num_samples)) == sorted(of_epoch.tolist())
+
+
+def test_errors_of_a_task_are_those_of_the_store(plan):
+    settings, token_ids = _settings()
+    store = replace(settings.store, data_uri="s3://mmtpp/t/no_such_store")
+    rows = feed._start_task(plan, np.arange(2), replace(settings, store=store), token_ids)
+    with pytest.raises(StorageError, match="no_such_store"):
+        list(rows)
 
 
 @pytest.mark.timeout(120)

@@ -1,10 +1,10 @@
 """Feed: the packed rows of one rank, in the order of the plan, assembled by Ray tasks.
 
 The order is a pure function of (fingerprint, seed, step), so the whole resume state is the step.
-A task assembles the share of a rank in chunks, one chunk ahead of training, on the rank's machine.
-The first chunk is small and is assembled in this process, sooner than Ray's processes start. A task
-that yields blocks costs half of a Ray Data job for each chunk, whose scheduling runs in the
-training process and, through Python's global lock, slows the steps (``benchmarks/peers.md``).
+Ray tasks assemble the share of a rank, one chunk each, one chunk ahead of training. The first chunk
+is small and is assembled in this process, sooner than Ray's processes start. A task that yields
+blocks costs less than a Ray Data job for each chunk, whose scheduling would run in the training
+process and, through Python's global lock, slow its steps.
 """
 
 from collections.abc import Iterator
@@ -105,7 +105,7 @@ def _rows(
     later: Iterator[Iterator[pa.Table]],
     settings: SampleSettings,
 ) -> Iterator[PackedRow]:
-    """Rows of the chunk that is being assembled, then of the later ones, which start in time."""
+    """Rows of one chunk after the other; each chunk starts when the one before is first read."""
     while assembled is not None:
         following = next(later, None)
         for table in assembled:

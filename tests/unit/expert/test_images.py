@@ -138,6 +138,9 @@ def test_networks_and_events_agree_on_images(expert: Expert):
     assert events.images is None
     with pytest.raises(ValueError, match="whether images are read"):
         ExpertForecasts.after(expert.networks, events.memory, events.types, events.words)
+    [network] = expert.networks
+    with pytest.raises(ValueError, match="whether images are read"):
+        network(events.memory, events.types, events.words, events.next_intervals, events.next_types)
 
 
 def test_a_folder_gives_back_the_images(expert: Expert, tmp_path):

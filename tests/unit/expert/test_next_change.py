@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def test_a_network_learns_where_images_change(fit: ExpertFit):
     nll = _change_nll(fit, events, changes)
     is_known = changes[:, 0] != UNKNOWN
     assert not nll[~is_known].any()
-    # two of 64 patches change: so many nats if only their number were known
+    # two of 64 patches change; the nats of a network that knows only this
     share = 2 / PATCHES_A_SIDE**2
     entropy = -(share * math.log(share) + (1 - share) * math.log(1 - share)) * PATCHES_A_SIDE**2
     assert nll[is_known].mean() < 0.2 * entropy
@@ -154,11 +155,17 @@ def test_the_loss_is_that_of_independent_patches(fit: ExpertFit):
     assert np.allclose(_change_nll(fit, events, changes), expected, atol=1e-4)
 
 
-def test_a_network_starts_with_the_share_of_changes_in_the_training_images():
+def test_a_network_starts_with_the_share_of_changes_in_the_training_images(
+    fit: ExpertFit,
+):
     statistics = TrainingStatistics.from_events(_blocks(TRAINING))
     assert statistics.patches is not None
     odds = 2 / (PATCHES_A_SIDE**2 - 2)
     assert statistics.patches.change_odds == pytest.approx(odds, rel=1e-2)
+    network = deepcopy(fit.networks()[0])
+    network.start_from(statistics)
+    assert network.image_features.next_change is not None
+    assert float(network.image_features.next_change.bias) == pytest.approx(math.log(odds), rel=1e-2)
 
 
 def test_the_image_after_a_drawn_event_is_unknown():

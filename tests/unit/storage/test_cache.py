@@ -1,5 +1,6 @@
 """The disk cache: what is stored is returned, the limit holds, and no fault stops a job."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -113,6 +114,17 @@ def test_processes_that_start_together_map_one_file(tmp_path):
     assert [int(number) for number, _, _ in printed] == [0, 0, 1]
     assert len({inode for _, inode, _ in printed}) == 1
     assert {is_deleted for _, _, is_deleted in printed} == {"False"}
+
+
+def test_a_file_system_without_locks_disables_the_cache(tmp_path, caplog, monkeypatch):
+    def no_locks(*_arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("mmtpp.storage.cache.fcntl.flock", no_locks)
+    cache = DiskCache(tmp_path / "c", max_bytes=10**6)
+    assert cache.mapped_table("k", lambda: _table(3).to_reader()).equals(_table(3))
+    assert "No locks available" in caplog.text
+    assert "store.cache_path" in caplog.text
 
 
 def test_a_table_that_would_fill_the_cache_is_read(tmp_path, caplog):
