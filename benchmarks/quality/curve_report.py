@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.measure import machine
 from benchmarks.quality.learning_curve import CurvePoint
@@ -151,6 +152,7 @@ def _figure(records: Sequence[Record], sets: Sequence[str]) -> Figure:
                 style = _style(record, models.index(record["name"]))
                 _draw(axes, record, quantity, best=best, style=style)
             axes.set(xlabel=title, xscale="log", title=f"{name}, lowest NLL {best:.3f}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_yscale("symlog", linthresh=NEAR)
             axes.set_ylim(bottom=0)
         row[0].set_ylabel("nats above the lowest NLL")
