@@ -265,8 +265,8 @@ def test_a_killed_process_of_a_gateway_with_its_shard_loses_no_event(
         sending = pool.submit(_send, alone, "killed", events, time.monotonic() + 10)
         time.sleep(3)
         _kill_one("gateway", "alone")
-        sent, retries = sending.result()
-    assert retries > 0
+        # no retry if the request waits in the proxy: the new process answers it
+        sent, _ = sending.result()
     assert len(before) == 1
     assert before.isdisjoint(_pids("alone"))
     alone.check_forecast("killed", events[:sent])
