@@ -36,7 +36,7 @@ from benchmarks.representation import read_danmaku
 from benchmarks.stack import danmaku_folder
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.events import EventSequence
-from mmtpp.core.representation.packing import pack
+from mmtpp.core.representation.packing import PackedSamples, pack
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.core.representation.tokens import Tokens
@@ -117,7 +117,7 @@ def _case(sequences: list[EventSequence], name: str, sizes: tuple[int, ...], flo
     return Case(name, written, vocabulary, sizes, floor)
 
 
-def _pack(tokens: list[Tokens]) -> list[list[int]]:
+def _pack(tokens: list[Tokens]) -> PackedSamples:
     return pack([len(window.ids) for window in tokens], max_tokens=ROW_TOKENS, seed=0)
 
 
