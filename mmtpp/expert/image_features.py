@@ -62,8 +62,8 @@ class ImageFeatures(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, F) features of (N, 2, V) values of the images of events and of the events before."""
         if torch.is_grad_enabled():
-            return self.with_changes(images)[0]
-        return torch.cat([self.with_changes(part)[0] for part in images.split(_IMAGES_PER_PASS)])
+            return self._features(images)[0]
+        return torch.cat([self._features(part)[0] for part in images.split(_IMAGES_PER_PASS)])
 
     def with_changes(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Features of images, and logits of where the next image will differ.
@@ -75,6 +75,13 @@ class ImageFeatures(nn.Module):
             features_NF: (N, F) features.
             logits: (N, G * G) logits of a change of each patch; None if changes are not predicted.
         """
+        features, grid = self._features(images)
+        if self.next_change is None:
+            return features, None
+        return features, self.next_change(grid.flatten(2).transpose(1, 2))[:, :, 0]
+
+    def _features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, F) features, and the (N, C, G, G) places that they are of."""
         values = split_patches(images.flatten(0, 1)).to(self.mean.dtype)
         encoded = self.patches((values - self.mean) @ self.whitening)  # (2 * N, G * G, C)
         is_shown = (images[:, :, 0] != NO_IMAGE)[:, :, None, None]
@@ -86,9 +93,7 @@ class ImageFeatures(nn.Module):
         for layer in self.layers:
             grid = layer(grid)
         features = torch.cat([_pooled(grid), change], 1) * (images[:, 0, :1] != NO_IMAGE)
-        if self.next_change is None:
-            return features, None
-        return features, self.next_change(grid.flatten(2).transpose(1, 2))[:, :, 0]
+        return features, grid
 
 
 class _ImageLayer(nn.Module):

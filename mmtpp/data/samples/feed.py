@@ -2,9 +2,9 @@
 
 The order is a pure function of (fingerprint, seed, step), so the whole resume state is the step.
 Ray tasks assemble the share of a rank, one chunk each, one chunk ahead of training. The first chunk
-is small and is assembled in this process, sooner than Ray's processes start. A task that yields
-blocks costs less than a Ray Data job for each chunk, whose scheduling would run in the training
-process and, through Python's global lock, slow its steps.
+is small and is assembled in this process, sooner than Ray's processes start. The tasks are
+not Ray Data jobs, because the scheduling of these would run in the training process and, through
+Python's global lock, slow its steps.
 """
 
 from collections.abc import Iterator
