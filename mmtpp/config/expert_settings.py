@@ -68,6 +68,10 @@ class ExpertSection(Section):
     images: Annotated[Literal["none", "last"], Affects.RUN] = "none"
     """What the expert reads of images: ``none`` or ``last`` (the image of the newest event and that
     of the one before, shrunk to 24 x 24 pixels), which takes about 16 times as long to train."""
+    next_image_weight: Annotated[Literal["auto"] | NonNegativeFloat, Affects.RUN] = "auto"
+    """Weight of the nats of where the next image will differ, at least 0, in the training of an
+    expert that reads images. ``auto``: 0.3 if at most one in 16 patches of a next image differs,
+    and otherwise 0: where most of an image changes, this says little about the event."""
 
     def dropout_for(self, num_events: int) -> float:
         """Probability of dropout with a number of training events."""

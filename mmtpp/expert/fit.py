@@ -42,6 +42,7 @@ _FINAL_FRACTION = 0.02  # of the learning rate
 _PATIENCE_FRACTION = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
 _CHANGE_WEIGHT = 0.3  # of the nats of where the next image differs
+_SPARSE_CHANGE = 1 / 16  # largest share of patches that differ with which they have this weight
 EVENTS_PER_STEP, EVENTS_WITH_IMAGES_PER_STEP = 1024, 128
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ class ExpertFitSettings:
         learning_rate: Largest learning rate of AdamW.
         weight_decay: Decoupled weight decay.
         num_validations: Number of validations of each network, evenly spaced.
+        next_image_weight: Weight of the nats of where the next image differs. None: 0.3 if few
+            patches differ, and 0 otherwise.
         seed: Seed of start, order and dropout.
     """
 
@@ -81,6 +84,7 @@ class ExpertFitSettings:
     learning_rate: float
     weight_decay: float
     num_validations: int
+    next_image_weight: float | None
     seed: int
 
 
@@ -118,19 +122,23 @@ class ExpertFit:
         self._loaded_validation: NextEvents | None = None
         memory = training.memory
         self._scale = IntervalScale.from_memory(memory, tick=training.tick)
-        self._start = start or RandomStart(
-            NetworkSize(
+        weight = settings.next_image_weight
+        if start is None:
+            statistics = TrainingStatistics.from_events(training)
+            if weight is None:
+                weight = _change_weight(statistics)
+            size = NetworkSize(
                 width=settings.width,
                 num_components=settings.num_components,
                 num_types=num_types,
                 num_columns=len(memory.column_names),
                 num_words=num_words,
                 reads_images=reads_images,
-                predicts_change=reads_images,
-            ),
-            self._scale,
-            TrainingStatistics.from_events(training),
-        )
+                predicts_change=reads_images and weight > 0,
+            )
+            start = RandomStart(size, self._scale, statistics)
+        self._start = start
+        self._change_weight = _CHANGE_WEIGHT if weight is None else weight
         self._hawkes_targets = (
             HawkesTargets.fit(training, num_types=num_types, fraction=settings.hawkes_fraction)
             if settings.hawkes_fraction
@@ -254,7 +262,7 @@ class ExpertFit:
             events.changes,
         )
         # the ranks' gradients are averaged, so each loss is multiplied by their number
-        loss = (interval_nll + type_nll + _CHANGE_WEIGHT * change_nll).sum()
+        loss = (interval_nll + type_nll + self._change_weight * change_nll).sum()
         loss = loss * (self._ranks.num_ranks / batch_size)
         losses = self._total_losses([interval_nll, type_nll, change_nll], batch_size)
         loss.backward()
@@ -410,3 +418,11 @@ class ExpertFit:
             return
         self._begin_network()
         self._state.restore(tensors)
+
+
+def _change_weight(statistics: TrainingStatistics) -> float:
+    """Weight of the nats of where the next image differs: 0 where much of an image does."""
+    patches = statistics.patches
+    if patches is None or patches.change_fraction <= _SPARSE_CHANGE:
+        return _CHANGE_WEIGHT
+    return 0.0

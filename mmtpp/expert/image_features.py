@@ -57,7 +57,8 @@ class ImageFeatures(nn.Module):
         self.mean.copy_(torch.from_numpy(statistics.mean))
         self.whitening.copy_(torch.from_numpy(statistics.whitening))
         if self.next_change is not None:
-            nn.init.constant_(self.next_change.bias, math.log(statistics.change_odds))
+            fraction = statistics.change_fraction
+            nn.init.constant_(self.next_change.bias, math.log(fraction / (1 - fraction)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, F) features of (N, 2, V) values of the images of events and of the events before."""

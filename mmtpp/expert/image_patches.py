@@ -52,12 +52,12 @@ class PatchStatistics:
         whitening: (A, A) symmetric matrix after which patches vary equally in all directions in
             which they vary at all. So small but regular differences, such as those between two
             signs, count as much as brightness.
-        change_odds: Odds that a patch of the next image differs, above 0.
+        change_fraction: Share of the patches of next images that differ, between 0 and 1.
     """
 
     mean: NDArray[np.float32]
     whitening: NDArray[np.float32]
-    change_odds: float
+    change_fraction: float
 
 
 class PatchSums:
@@ -97,5 +97,5 @@ class PatchSums:
         return PatchStatistics(
             mean.astype(np.float32),
             whitening.astype(np.float32),
-            change_odds=self._changed / self._unchanged,
+            change_fraction=self._changed / (self._changed + self._unchanged),
         )

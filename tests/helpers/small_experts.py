@@ -24,6 +24,7 @@ SETTINGS = ExpertFitSettings(
     learning_rate=3e-3,
     weight_decay=0.01,
     num_validations=12,
+    next_image_weight=None,
     seed=0,
 )
 

@@ -186,6 +186,8 @@ def fit_settings(
     values = expert.model_dump(include={field.name for field in fields(ExpertFitSettings)})
     if expert.events_per_step == "auto":
         values["events_per_step"] = None
+    if expert.next_image_weight == "auto":
+        values["next_image_weight"] = None
     values["dropout"] = expert.dropout_for(num_events)
     values["memory_dropout"] = expert.memory_dropout_for(num_events)
     values["hawkes_fraction"] = expert.hawkes_fraction_for(num_events, num_types)

@@ -161,11 +161,57 @@ def test_a_network_starts_with_the_share_of_changes_in_the_training_images(
     statistics = TrainingStatistics.from_events(_blocks(TRAINING))
     assert statistics.patches is not None
     odds = 2 / (PATCHES_A_SIDE**2 - 2)
-    assert statistics.patches.change_odds == pytest.approx(odds, rel=1e-2)
+    fraction = statistics.patches.change_fraction
+    assert fraction == pytest.approx(2 / PATCHES_A_SIDE**2, rel=1e-2)
     network = deepcopy(fit.networks()[0])
     network.start_from(statistics)
     assert network.image_features.next_change is not None
     assert float(network.image_features.next_change.bias) == pytest.approx(math.log(odds), rel=1e-2)
+
+
+def _with_rows_of_patches(num_rows: int) -> list[ScoredSequence]:
+    """The sequences with images of which ``num_rows`` of 8 rows of patches differ from the next."""
+    pixels = np.full((2, IMAGE_SIDE, IMAGE_SIDE, 3), 40, dtype=np.uint8)
+    pixels[1, : num_rows * PATCH_PX] = 220
+    sequences = []
+    for sequence in _sequences(2, 0):
+        index = (np.arange(len(sequence.past)) % 2).astype(np.int32)
+        images = EventImages.from_sequence(pixels.reshape(2, -1), index)
+        sequences.append(replace(sequence, past=replace(sequence.past, images=images)))
+    return sequences
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "weight", "learns"),
+    [(0, None, True), (1, None, False), (8, None, False), (8, 0.1, True), (0, 0.0, False)],
+)
+def test_changes_are_learnt_where_few_patches_change_or_a_weight_is_set(
+    num_rows: int, weight: float | None, learns: bool
+):
+    settings = replace(SETTINGS, num_networks=1, max_steps=1, next_image_weight=weight)
+    fit = ExpertFit(
+        _blocks(_with_rows_of_patches(num_rows)),
+        None,
+        num_types=2,
+        settings=settings,
+        reads_images=True,
+    )
+    network = fit._state.network
+    assert network.size.predicts_change == learns
+    assert (network.image_features.next_change is not None) == learns
+
+
+def test_the_weight_scales_the_gradient_of_the_changes():
+    """One step from the same start: twice the weight is twice the gradient of the change layer."""
+    gradients = []
+    for weight in (0.001, 0.002):  # small, so that no gradient is clipped
+        settings = replace(SETTINGS, num_networks=1, max_steps=1, next_image_weight=weight)
+        fit = ExpertFit(_blocks(TRAINING), None, num_types=2, settings=settings, reads_images=True)
+        fit.run_step()
+        layer = fit._state.network.image_features.next_change
+        assert layer is not None
+        gradients.append(fit._state.optimizer.state[layer.weight]["exp_avg"])
+    torch.testing.assert_close(gradients[1], 2 * gradients[0], rtol=1e-3, atol=0)
 
 
 def test_the_image_after_a_drawn_event_is_unknown():
