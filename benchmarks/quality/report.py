@@ -32,6 +32,7 @@ COLUMNS = {
     ACCURACY: "accuracy",
     "type/macro_f1": "macro F1",
     "time/coverage_90": "90 % covered",
+    "time/pit_coverage_90": "90 % covered, within ticks",
     "text/nll_nats_per_event": "text NLL",
 }
 NEURAL_NOTE = (

@@ -133,6 +133,7 @@ FORECAST_METRICS = {
             "A calibrated forecast contains 90 %.",
         ),
     ),
+    "time/pit_coverage_90": Metric("share", "nearest", "pit_covered_90"),
     "time/residual_mean": Metric("score", "nearest", "residual"),
     "time/probability_off_grid": Metric("share", "lowest", "outside"),
     TYPE_ACCURACY: Metric(

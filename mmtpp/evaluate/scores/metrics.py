@@ -188,9 +188,9 @@ def _time_values(
             "crps": column("crps"),
         }
     if has("cdf_high"):
-        values["residual"] = exponential_residuals(
-            pit_values(column("cdf_low"), column("cdf_high"))
-        )
+        pit = pit_values(column("cdf_low"), column("cdf_high"))
+        values["residual"] = exponential_residuals(pit)
+        values["pit_covered_90"] = ((pit >= 0.05) & (pit <= 0.95)).astype(np.float64)
     if has("time_nll"):
         lows = {50: "quantile_25", 90: "quantile_05"}
         highs = {50: "quantile_75", 90: "quantile_95"}

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import stats
 from sklearn import metrics as sklearn
 
 from mmtpp.evaluate.scores.estimates import few_sequences_warning, mean_estimates
@@ -142,6 +143,33 @@ def test_forecasts_that_are_missing_have_no_metric():
     assert "time/rmse_s" in estimates
     assert not [name for name in estimates if name.startswith(("type", "joint", "text"))]
     assert "time/rmse_of_greedy_s" not in estimates
+
+
+@pytest.mark.parametrize("chance", [0.5, 0.8])
+def test_coverage_and_residuals_of_right_forecasts_of_whole_ticks(chance: float):
+    """Intervals from a geometric distribution, which is also forecast: at most ten values occur."""
+    distribution, size = stats.geom(chance), 20_000
+    interval = distribution.rvs(size, random_state=3)
+    column = _targets(size, 50)
+    columns = {name: column[name] for name in column.column_names} | {
+        "interval": interval.astype(np.float64),
+        "quantile_05": np.full(size, distribution.ppf(0.05)),
+        "quantile_95": np.full(size, distribution.ppf(0.95)),
+        "cdf_low": distribution.cdf(interval - 1),
+        "cdf_high": distribution.cdf(interval),
+    }
+    estimates = estimate_metrics(pa.table(columns), seconds_per_unit=1)
+    assert estimates["time/pit_coverage_90"].value == pytest.approx(0.9, abs=0.01)
+    assert estimates["time/residual_mean"].value == pytest.approx(1.0, abs=0.03)
+    whole = distribution.cdf(distribution.ppf(0.95))
+    assert estimates["time/coverage_90"].value == pytest.approx(whole, abs=0.01)
+    assert whole > 0.95
+    # forecasts that expect too short intervals
+    short = stats.geom(min(1.5 * chance, 0.95))
+    columns |= {"cdf_low": short.cdf(interval - 1), "cdf_high": short.cdf(interval)}
+    estimates = estimate_metrics(pa.table(columns), seconds_per_unit=1)
+    assert estimates["time/residual_mean"].value > 1.2
+    assert estimates["time/pit_coverage_90"].value < 0.85
 
 
 def _coverage(num_sequences: int, trials: int = 600) -> float:
