@@ -98,10 +98,9 @@ class SequenceState:
         words = words_of(past, np.arange(len(past))).numpy()
         images = past.images.values if past.images is not None else [None] * len(past)
         columns = zip(memories, rows, past.types.tolist(), words, images, strict=True)
+        # copies: a view of one sequence would keep the arrays of all sequences in memory
         return [
-            cls(
-                memory, row.copy(), code, words.copy(), None if shown is None else shown.copy()
-            )  # not views of all sequences
+            cls(memory, row.copy(), code, words.copy(), None if shown is None else shown.copy())
             for memory, row, code, words, shown in columns
         ]
 

@@ -1,4 +1,4 @@
-"""The training loop that every Ray Train worker runs."""
+"""The training loop that every Ray Train worker of a language model runs."""
 
 import logging
 from collections.abc import Sequence

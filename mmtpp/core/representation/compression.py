@@ -134,9 +134,8 @@ def _relative(events: Events, compression: Compression) -> NDArray[np.bool_]:
     unit does not matter. Zero is similar to zero only."""
     with np.errstate(divide="ignore", invalid="ignore"):
         differences = np.abs(np.diff(np.log(events.intervals)))
-    return (
-        np.where(np.isnan(differences), 0.0, differences) < compression.delta
-    )  # NaN: both are zero
+    # NaN: both intervals are zero
+    return np.where(np.isnan(differences), 0.0, differences) < compression.delta
 
 
 def _hybrid(events: Events, compression: Compression) -> NDArray[np.bool_]:

@@ -1,4 +1,7 @@
-"""Assembling: samples of a plan in, packed rows out, in order; a Ray task of the training job.
+"""Assembling: samples of a plan in, packed rows out, in order.
+
+A training assembles in Ray tasks. The actors of evaluations and predictions assemble the samples
+that they score, and the driver a few samples to count the operations of a step.
 
 The events and frames that a batch of samples needs are read from the store in parallel, ahead of
 the batch.

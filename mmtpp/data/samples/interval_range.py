@@ -23,9 +23,8 @@ def interval_range(settings: SampleSettings) -> IntervalRange:
     for sequence in reader.sequences(reader.files()):
         span = usable_events(sequence, settings.split, settings.time_range)
         if span.has_targets:
-            first_target = max(
-                span.first + 1, span.first_target
-            )  # the first event is not predicted
+            # the first event is not predicted
+            first_target = max(span.first + 1, span.first_target)
             intervals = sequence.events.intervals[first_target : span.end]
             smallest = min(smallest, intervals[intervals > 0].min(initial=np.inf))
             largest = max(largest, intervals.max(initial=0.0))
