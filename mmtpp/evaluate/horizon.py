@@ -29,7 +29,7 @@ from mmtpp.storage.paths import write_bytes
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 0.2  # share of the horizon, about as in HoTPP; deleting an event costs half of it
-RESAMPLES = 200
+RESAMPLES = 200  # of T-mAP; few, because every resample goes through all ranked events again
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmtpp.core.errors import DataError
+from mmtpp.core.events import MAX_TYPES
 from mmtpp.core.representation.tokens import Modality
 from mmtpp.core.training.loss_sums import LossSums
 from mmtpp.data.samples.actors import map_samples
@@ -178,7 +179,7 @@ def baseline_metrics(events: pa.Table, training_counts: BaselineCounts) -> dict[
     types = events["type"].to_numpy()
     interval_nll = training_counts.interval_codes.nll(events["interval"].to_numpy())
     most_frequent_type = int(training_counts.type_counts.argmax())
-    frequencies = (training_counts.type_counts + 1 / 256) / (training_counts.num_events + 1)
+    frequencies = (training_counts.type_counts + 1 / MAX_TYPES) / (training_counts.num_events + 1)
     is_last = types == events["previous_type"].to_numpy()
     return {
         metric_names.EVENT_INTERVAL_NLL: float(interval_nll.mean()),

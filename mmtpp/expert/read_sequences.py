@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtpp.core.errors import DataError
-from mmtpp.core.events import NO_FRAME, Events
+from mmtpp.core.events import MAX_TYPES, NO_FRAME, Events
 from mmtpp.core.past.event_images import NO_IMAGE
 from mmtpp.core.past.event_words import EventWords, TextSettings
 from mmtpp.core.past.past_events import PastEvents
@@ -49,7 +49,7 @@ def read_sequences(settings: SequenceSettings) -> list[ScoredSequence]:
     sample_settings = settings.sample_settings
     reader = StoreReader(sample_settings.store)
     sequences: list[ScoredSequence] = []
-    shown: dict[str, tuple[str, NDArray[np.int32]]] = {}
+    frames: dict[str, tuple[str, NDArray[np.int32]]] = {}
     for sequence in reader.sequences(reader.files(), with_text=settings.texts.num_words > 0):
         span = usable_events(sequence, sample_settings.split, sample_settings.time_range)
         is_target = _targets(sequence, span, sample_settings.targets_delta)
@@ -64,14 +64,14 @@ def read_sequences(settings: SequenceSettings) -> list[ScoredSequence]:
             sequences.append(ScoredSequence(sequence.sequence_id, past, is_target))
             if settings.reads_images:
                 first_before = int(is_target.argmax()) - 1
-                shown[sequence.sequence_id] = _shown(sequence, first_before, span.end)
+                frames[sequence.sequence_id] = _frames_to_read(sequence, first_before, span.end)
     sequences.sort(key=lambda sequence: sequence.sequence_id)
     sequences = sequences[: sample_settings.max_sequences or None]
     if not settings.reads_images:
         return sequences
     images = read_images(
         reader,
-        [shown[sequence.sequence_id] for sequence in sequences],
+        [frames[sequence.sequence_id] for sequence in sequences],
         image_px=sample_settings.store.image_px,
     )
     return [
@@ -91,7 +91,7 @@ def read_whole_sequences(settings: SequenceSettings) -> list[tuple[str, PastEven
     store = settings.sample_settings.store
     reader = StoreReader(store)
     sequences: list[tuple[str, PastEvents]] = []
-    shown: list[tuple[str, NDArray[np.int32]]] = []
+    frames: list[tuple[str, NDArray[np.int32]]] = []
     for sequence in reader.sequences(reader.files(), with_text=settings.texts.num_words > 0):
         if num_events := len(sequence.times):
             past = past_events(
@@ -102,9 +102,9 @@ def read_whole_sequences(settings: SequenceSettings) -> list[tuple[str, PastEven
                 where=f"{store.data_uri}, sequence {sequence.sequence_id}",
             )
             sequences.append((sequence.sequence_id, past))
-            shown.append(_shown(sequence, num_events - 1, num_events))
+            frames.append(_frames_to_read(sequence, num_events - 1, num_events))
     if settings.reads_images:
-        images = read_images(reader, shown, image_px=store.image_px)
+        images = read_images(reader, frames, image_px=store.image_px)
         sequences = [
             (name, replace(past, images=of_sequence))
             for (name, past), of_sequence in zip(sequences, images, strict=True)
@@ -132,7 +132,7 @@ def past_events(
     Raises:
         DataError: A type is not among the expert's.
     """
-    index_of = np.full(256, -1)
+    index_of = np.full(MAX_TYPES, -1)
     index_of[list(type_codes)] = np.arange(len(type_codes))
     types = events.types
     index = index_of[types]
@@ -169,9 +169,18 @@ def without_images(sequences: Sequence[ScoredSequence]) -> list[ScoredSequence]:
     return [replace(sequence, past=replace(sequence.past, images=None)) for sequence in sequences]
 
 
-def _shown(sequence: StoredSequence, first: int, end: int) -> tuple[str, NDArray[np.int32]]:
-    """File of a sequence, and its frames before ``end``; those that are read after event ``first``
-    and later, which are its own and that of the event before, and no earlier ones."""
+def _frames_to_read(
+    sequence: StoredSequence, first: int, end: int
+) -> tuple[str, NDArray[np.int32]]:
+    """File of a sequence, and the (end,) frames of its events that are read.
+
+    The frames of the other events are ``NO_FRAME``.
+
+    Args:
+        sequence: The sequence.
+        first: First event whose images are read: its own, and that of the event before it.
+        end: Number of events from the start of the sequence.
+    """
     frames = sequence.events.frames[:end].copy()
     frames[: max(first - 1, 0)] = NO_FRAME
     return sequence.address.file, frames

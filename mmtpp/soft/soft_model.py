@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from mmtpp.core.errors import DataError
+from mmtpp.core.events import MAX_TYPES
 from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.network import DropoutMask, ExpertNetwork
 from mmtpp.expert.training_statistics import TrainingStatistics
@@ -26,7 +27,6 @@ from mmtpp.soft.soft_settings import SoftSettings
 
 SOFT_PREFIXES = ("soft_embedding.", "network.")
 """Prefixes of the parameters that are not the backbone's."""
-_MAX_TYPES = 256
 
 
 class SoftModel(EventModel):
@@ -55,7 +55,7 @@ class SoftModel(EventModel):
             config.hidden_size,
             spread=config.initializer_range,
         )
-        index = torch.full((_MAX_TYPES,), -1)
+        index = torch.full((MAX_TYPES,), -1)
         index[list(settings.type_codes)] = torch.arange(len(settings.type_codes))
         self.type_index = nn.Buffer(index, persistent=False)
 

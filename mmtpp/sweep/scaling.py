@@ -28,7 +28,7 @@ from mmtpp.sweep.trial_table import markdown_table
 
 CONTEXT = "window.max_tokens"
 HUBER = 1e-3  # scale of the Huber loss of the log loss, as in the source
-RESAMPLES = 200
+RESAMPLES = 200  # few, because every resample fits the law from all starts again
 FEW_TICKS = 5
 MIN_VALUES = 3  # per quantity: with two values any exponent fits, together with another floor
 EXPONENTS = (1e-3, 5.0)  # bounds of the fitted exponents

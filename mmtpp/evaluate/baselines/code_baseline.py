@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mmtpp.core.events import MAX_TYPES
 from mmtpp.core.representation.timecode import encode_intervals
 
 
@@ -62,16 +63,16 @@ class BaselineCounts:
 
     Attributes:
         interval_codes: Distribution of the interval codes.
-        type_counts: (256,) number of events of each type.
+        type_counts: (MAX_TYPES,) number of events of each type.
         num_events: Number of counted events.
     """
 
     interval_codes: IntervalCodeBaseline
-    type_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    type_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(MAX_TYPES, np.int64))
     num_events: int = 0
 
     def add(self, intervals: NDArray[np.float64], types: NDArray[np.int16]) -> None:
         """Count events that have a predecessor."""
         self.interval_codes.add(intervals)
-        self.type_counts += np.bincount(types, minlength=256)
+        self.type_counts += np.bincount(types, minlength=MAX_TYPES)
         self.num_events += len(types)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from mmtpp.evaluate.scores.estimates import percentile_interval
 
 RESAMPLES = 10_000
+"""Number of resamples, larger than that of single metrics: the ends of this interval decide which
+model is better, and a resample is only two sums over sequences."""
 DRAWN_AT_ONCE = 1000
 FloatArray = NDArray[np.float64]
 
