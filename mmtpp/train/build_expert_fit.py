@@ -94,7 +94,7 @@ def build_new_fit(
         EventBlocks.from_sequences(memory, training, tick=inputs.tick),
         _validation_blocks(memory, validation, tick=inputs.tick),
         num_types=len(inputs.train_sequence_settings.type_codes),
-        settings=inputs.fit,
+        settings=inputs.fit_settings,
         num_words=inputs.train_sequence_settings.texts.num_words if memory.has_texts else 0,
         reads_images=reads_images,
         ranks=ranks,
@@ -136,7 +136,7 @@ def build_continued_fit(
             as_read_by(expert, sequences),
             continued.new_from,
             replay=continued.replay,
-            seed=seed_from("replay", inputs.fit.seed, part),
+            seed=seed_from("replay", inputs.fit_settings.seed, part),
         )
         for part, sequences in (("train", training), ("validation", validation))
     ]
@@ -151,7 +151,7 @@ def build_continued_fit(
         EventBlocks.from_sequences(expert.memory, replayed[0], tick=inputs.tick),
         _validation_blocks(expert.memory, replayed[1], tick=inputs.tick),
         num_types=expert.networks[0].size.num_types,
-        settings=replace(inputs.fit, num_networks=len(expert.networks)),
+        settings=replace(inputs.fit_settings, num_networks=len(expert.networks)),
         num_words=expert.texts.num_words,
         reads_images=expert.reads_images,
         ranks=ranks,

@@ -40,7 +40,7 @@ class ExpertInputs:
     Attributes:
         run: Name, folder and MLflow run of the run.
         tracking: Settings of MLflow.
-        fit: Settings of the networks and of their training.
+        fit_settings: Settings of the networks and of their training.
         train_sequence_settings: Settings by which the training sequences are read.
         validation_sequence_settings: The same for the validation sequences; None if the store has
             none.
@@ -60,7 +60,7 @@ class ExpertInputs:
 
     run: RunIdentity
     tracking: TrackingSection
-    fit: "ExpertFitSettings"
+    fit_settings: "ExpertFitSettings"
     train_sequence_settings: "SequenceSettings"
     validation_sequence_settings: "SequenceSettings | None"
     data_fingerprint: str

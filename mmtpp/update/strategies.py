@@ -45,9 +45,9 @@ class Learning:
         training, validation = self._events_before(end)
         inputs = replace(
             self.inputs,
-            fit=fit_settings(
+            fit_settings=fit_settings(
                 self.expert,
-                self.inputs.fit.seed,
+                self.inputs.fit_settings.seed,
                 num_events=count_events(training),
                 num_types=len(self.inputs.trained_tasks.type_codes),
                 has_validation=bool(validation),
@@ -77,7 +77,9 @@ class Learning:
         has_prompts = strategy == "prompts"
         inputs = replace(
             self.inputs,
-            fit=continue_settings(self.inputs.fit, self.update, trains_prompts=has_prompts),
+            fit_settings=continue_settings(
+                self.inputs.fit_settings, self.update, trains_prompts=has_prompts
+            ),
             continued=ContinuedTraining(
                 model_uri="",
                 new_from=start,

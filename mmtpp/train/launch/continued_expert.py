@@ -42,10 +42,10 @@ def continue_inputs(inputs: ExpertInputs, update: UpdateSection) -> ExpertInputs
     )
     assert train_settings is not None
     interval_range = trained_tasks.interval_range.joined(inputs.trained_tasks.interval_range)
-    fit = continue_settings(inputs.fit, update, trains_prompts=trains_prompts)
+    fit = continue_settings(inputs.fit_settings, update, trains_prompts=trains_prompts)
     return replace(
         inputs,
-        fit=replace(fit, num_networks=len(expert.networks)),
+        fit_settings=replace(fit, num_networks=len(expert.networks)),
         train_sequence_settings=train_settings,
         validation_sequence_settings=validation_settings,
         trained_tasks=replace(trained_tasks, interval_range=interval_range),

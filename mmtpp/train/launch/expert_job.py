@@ -122,7 +122,7 @@ def build_inputs(
     return ExpertInputs(
         run=run,
         tracking=config.tracking,
-        fit=fit_settings(
+        fit_settings=fit_settings(
             expert,
             config.training.seed,
             num_events=manifest.events_by_split["train"],
@@ -198,7 +198,7 @@ def fit_settings(
 def _describe(job: str, inputs: ExpertInputs, *, store_uri: str) -> str:
     """Model, data and output of a run, in Markdown."""
     return (
-        f"**{job}** of a temporal expert, {inputs.fit.num_networks} networks\n\n"
+        f"**{job}** of a temporal expert, {inputs.fit_settings.num_networks} networks\n\n"
         f"- store: `{store_uri}`\n- model: `{inputs.output_uri}`\n"
         f"- checkpoints: `{inputs.run.run_uri}`"
     )

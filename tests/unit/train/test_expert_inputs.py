@@ -65,10 +65,10 @@ def test_few_training_events_have_stronger_dropout_more_epochs_and_drawn_targets
 ):
     few = {"events_by_split": {"train": 8191, "validation": 10, "test": 10}}
     for manifest, expected in (({}, (0.3, 0.0, 0.0, 30)), (few, (0.5, 0.2, 0.9, 90))):
-        fit = _inputs(monkeypatch, manifest=manifest).fit
+        fit = _inputs(monkeypatch, manifest=manifest).fit_settings
         assert (fit.dropout, fit.memory_dropout, fit.hawkes_fraction, fit.epochs) == expected
     values = {"dropout": 0.1, "memory_dropout": 0.0, "hawkes_fraction": 0.0, "epochs": 7}
-    fit = _inputs(monkeypatch, manifest=few, **values).fit
+    fit = _inputs(monkeypatch, manifest=few, **values).fit_settings
     assert (fit.dropout, fit.memory_dropout, fit.hawkes_fraction, fit.epochs) == (0.1, 0, 0, 7)
 
 
@@ -77,9 +77,9 @@ def test_many_types_have_no_drawn_targets_and_no_validation_has_fewer_epochs(
 ):
     few = {"events_by_split": {"train": 50, "validation": 0, "test": 10}}
     names = {"type_names": [f"type {number}" for number in range(33)]}
-    assert _inputs(monkeypatch, manifest=few | names).fit.hawkes_fraction == 0.0
+    assert _inputs(monkeypatch, manifest=few | names).fit_settings.hawkes_fraction == 0.0
     unvalidated = few | {"sequences_by_split": {"train": 2, "validation": 0, "test": 1}}
-    assert _inputs(monkeypatch, manifest=unvalidated).fit.epochs == 30
+    assert _inputs(monkeypatch, manifest=unvalidated).fit_settings.epochs == 30
 
 
 def test_types_without_names_are_those_that_occur(monkeypatch: pytest.MonkeyPatch):

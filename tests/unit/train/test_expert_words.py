@@ -49,7 +49,9 @@ def _train(monkeypatch: pytest.MonkeyPatch, lengths: np.ndarray, num_words: int)
         time_zone="UTC",
         calendar=False,
         continued=None,
-        fit=replace(SETTINGS, num_networks=1, width=8, num_components=4, events_per_step=10),
+        fit_settings=replace(
+            SETTINGS, num_networks=1, width=8, num_components=4, events_per_step=10
+        ),
     )
     fit = build_expert_fit.build_fit(inputs, Ranks())
     for _ in range(5):
