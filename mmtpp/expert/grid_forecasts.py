@@ -87,10 +87,10 @@ class GridForecasts:
             is_exact=is_exact,
         )
         atoms = [density.atom[:, None] for density in densities]
-        atom = torch.stack(atoms).mean(0).numpy()
+        mean_atom = torch.stack(atoms).mean(0).numpy()
         cdf = np.empty((len(mean), len(edges)))
-        cdf[:, :start] = atom
-        np.add(mean.numpy(), atom, out=cdf[:, start:])
+        cdf[:, :start] = mean_atom
+        np.add(mean.numpy(), mean_atom, out=cdf[:, start:])
         own_cdfs = [
             torch.cat([atom.expand(-1, start), atom + values], 1)
             for atom, values in zip(atoms, own_means, strict=True)

@@ -88,7 +88,7 @@ class LogNormals:
         atom = self.atom
 
         def below(edges: torch.Tensor) -> torch.Tensor:
-            standard = (self.scale.normalise(edges)[:, None] - self.means) / self.widths
+            standard = self._standardise(edges)
             weights = self.log_weights[:, :-1].exp()
             return atom + (weights * _normal_cdf(standard)).sum(-1)
 
@@ -113,9 +113,13 @@ class LogNormals:
         """The distributions of some rows."""
         return LogNormals(self.log_weights[rows], self.means[rows], self.widths[rows], self.scale)
 
+    def _standardise(self, intervals: torch.Tensor) -> torch.Tensor:
+        """(N, K) distances of (N,) intervals from the means, in widths of the components."""
+        return (self.scale.normalise(intervals)[:, None] - self.means) / self.widths
+
     def _point_density(self, intervals: torch.Tensor) -> torch.Tensor:
         """(N,) log density of positive intervals."""
-        standard = (self.scale.normalise(intervals)[:, None] - self.means) / self.widths
+        standard = self._standardise(intervals)
         log_pdf = -0.5 * standard**2 - torch.log(self.widths) - 0.5 * math.log(2 * math.pi)
         log_jacobian = -math.log(self.scale.log_spread) - torch.log(intervals)
         return torch.logsumexp(self.log_weights[:, :-1] + log_pdf, -1) + log_jacobian
@@ -124,8 +128,8 @@ class LogNormals:
         """(N,) probability of the ticks around intervals, from the smaller tails."""
         half = self.scale.tick / 2
         is_zero = intervals < half / 2
-        high = (self.scale.normalise(intervals + half)[:, None] - self.means) / self.widths
-        low = (self.scale.normalise(intervals - half)[:, None] - self.means) / self.widths
+        high = self._standardise(intervals + half)
+        low = self._standardise(intervals - half)
         low = torch.where(is_zero[:, None], -torch.inf, low)
         in_upper = low > 0
         smaller = _normal_cdf(torch.where(in_upper, -low, high))
