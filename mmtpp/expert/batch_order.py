@@ -1,6 +1,7 @@
 """The order of the training events of an expert: batches, in a new random order in every epoch."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,21 @@ from mmtpp.expert.next_events import EventBlocks, NextEvents
 LEAST_BATCHES, LEAST_EVENTS = 8, 32
 """Least number of batches of an epoch, where a batch has about ``LEAST_EVENTS`` events or more: a
 network needs hundreds of steps, whatever the number of events."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankBatch:
+    """The part of a batch that a rank computes.
+
+    Attributes:
+        events: The M events of the rank.
+        places: (M,) their places in the batch.
+        size: Number of events of the whole batch.
+    """
+
+    events: NextEvents
+    places: NDArray[np.int64]
+    size: int
 
 
 class BatchOrder:
@@ -56,7 +72,7 @@ class BatchOrder:
 
     def batches(
         self, first: int, rank: int = 0, num_ranks: int = 1, *, num_steps: int | None = None
-    ) -> Iterator[tuple[NextEvents, NDArray[np.int64], int]]:
+    ) -> Iterator[RankBatch]:
         """Batches without end; each rank gets its part of every batch.
 
         Args:
@@ -67,7 +83,7 @@ class BatchOrder:
                 targets falls; needed only with drawn targets.
 
         Yields:
-            The events of this rank, their places in the batch, and the size of the whole batch.
+            The part of this rank of each batch.
         """
         epoch, skipped = divmod(first, self.steps_per_epoch)
         step = first
@@ -81,21 +97,44 @@ class BatchOrder:
                 order = self._rng(epoch, block).permutation(self._num_events[block])
                 for batch in np.array_split(order, num_batches)[skipped:]:
                     places = np.array_split(np.arange(len(batch)), num_ranks)[rank]
-                    if self._drawn is None or draws is None:
-                        yield events.take(batch[places]), places, len(batch)
-                        continue
-                    assert num_steps is not None
-                    share = self._drawn.share(step / num_steps)
-                    rng = self._rng(epoch, block, step)
-                    # the draws of the whole batch, so that they do not depend on the ranks
-                    chosen = self._drawn.replace(events.take(batch), batch, draws, share, rng)
-                    yield chosen.take(places), places, len(batch)
+                    if draws is None:
+                        chosen = events.take(batch[places])
+                    else:
+                        assert num_steps is not None
+                        rng = self._rng(epoch, block, step)
+                        drawn = self._draw(events, batch, draws, progress=step / num_steps, rng=rng)
+                        chosen = drawn.take(places)
+                    yield RankBatch(chosen, places, len(batch))
                     step += 1
                 skipped = 0
             epoch += 1
 
     def _rng(self, *parts: int) -> np.random.Generator:
         return np.random.default_rng(seed_from("expert", self._seed, *parts))
+
+    def _draw(
+        self,
+        events: NextEvents,
+        batch: NDArray[np.int64],
+        draws: NextEventDraws,
+        *,
+        progress: float,
+        rng: np.random.Generator,
+    ) -> NextEvents:
+        """The events of a whole batch, with a share of the targets drawn.
+
+        The draws are those of the whole batch, so that they do not depend on the ranks.
+
+        Args:
+            events: Events of the block.
+            batch: Places of the events of the batch in the block.
+            draws: The process after the events of the block.
+            progress: Part of the training before this batch, 0 to 1.
+            rng: Source of the draws.
+        """
+        assert self._drawn is not None
+        share = self._drawn.share(progress)
+        return self._drawn.replace(events.take(batch), batch, draws, share, rng)
 
     def _load(self, block: int) -> tuple[NextEvents, NextEventDraws | None]:
         if self._loaded is None or self._loaded[0] != block:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from mmtpp.core.errors import NonFiniteLossError
 from mmtpp.core.past.event_memory import MemorySettings
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.training.lr_schedule import lr_factor
-from mmtpp.expert.batch_order import BatchOrder
+from mmtpp.expert.batch_order import BatchOrder, RankBatch
 from mmtpp.expert.dropout_mask import draw_mask
 from mmtpp.expert.fit_state import (
     FitProgress,
@@ -41,7 +40,7 @@ _WARMUP_FRACTION = 0.03  # of the steps
 _FINAL_FRACTION = 0.02  # of the learning rate
 _PATIENCE_FRACTION = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
-_CHANGE_WEIGHT = 0.3  # of the nats of where the next image differs
+_NEXT_IMAGE_WEIGHT = 0.3  # of the nats of where the next image differs
 _SPARSE_CHANGE = 1 / 16  # largest share of patches that differ with which they have this weight
 EVENTS_PER_STEP, EVENTS_WITH_IMAGES_PER_STEP = 1024, 128
 
@@ -126,7 +125,7 @@ class ExpertFit:
         if start is None:
             statistics = TrainingStatistics.from_events(training)
             if weight is None:
-                weight = _change_weight(statistics)
+                weight = _next_image_weight(statistics)
             size = NetworkSize(
                 width=settings.width,
                 num_components=settings.num_components,
@@ -138,7 +137,7 @@ class ExpertFit:
             )
             start = RandomStart(size, self._scale, statistics)
         self._start = start
-        self._change_weight = _CHANGE_WEIGHT if weight is None else weight
+        self._next_image_weight = _NEXT_IMAGE_WEIGHT if weight is None else weight
         self._hawkes_targets = (
             HawkesTargets.fit(training, num_types=num_types, fraction=settings.hawkes_fraction)
             if settings.hawkes_fraction
@@ -240,7 +239,8 @@ class ExpertFit:
                 the step.
         """
         settings, progress = self.settings, self.progress
-        events, places, batch_size = next(self._batches)
+        batch = next(self._batches)
+        events = batch.events
         factor = lr_factor(
             progress.step,
             num_steps=self.num_steps,
@@ -258,13 +258,13 @@ class ExpertFit:
             events.next_intervals,
             events.next_types,
             events.images,
-            self._dropout_mask(places, batch_size),
+            self._dropout_mask(batch),
             events.changes,
         )
         # the ranks' gradients are averaged, so each loss is multiplied by their number
-        loss = (interval_nll + type_nll + self._change_weight * change_nll).sum()
-        loss = loss * (self._ranks.num_ranks / batch_size)
-        losses = self._total_losses([interval_nll, type_nll, change_nll], batch_size)
+        loss = (interval_nll + type_nll + self._next_image_weight * change_nll).sum()
+        loss = loss * (self._ranks.num_ranks / batch.size)
+        losses = self._total_losses([interval_nll, type_nll, change_nll], batch.size)
         loss.backward()
         nn.utils.clip_grad_norm_(self._state.network.parameters(), _MAX_GRAD_NORM)
         optimizer.step()
@@ -272,12 +272,12 @@ class ExpertFit:
         self._state.update_average(progress.step)
         return losses
 
-    def _dropout_mask(self, places: NDArray[np.int64], batch_size: int) -> DropoutMask | None:
+    def _dropout_mask(self, batch: RankBatch) -> DropoutMask | None:
         settings, progress = self.settings, self.progress
         return draw_mask(
             self._start.size,
-            batch_size,
-            places if self._ranks.num_ranks > 1 else None,
+            batch.size,
+            batch.places if self._ranks.num_ranks > 1 else None,
             dropout=settings.dropout,
             memory_dropout=settings.memory_dropout,
             seed=seed_from("dropout", settings.seed, progress.network, progress.step),
@@ -420,9 +420,9 @@ class ExpertFit:
         self._state.restore(tensors)
 
 
-def _change_weight(statistics: TrainingStatistics) -> float:
+def _next_image_weight(statistics: TrainingStatistics) -> float:
     """Weight of the nats of where the next image differs: 0 where much of an image does."""
     patches = statistics.patches
     if patches is None or patches.change_fraction <= _SPARSE_CHANGE:
-        return _CHANGE_WEIGHT
+        return _NEXT_IMAGE_WEIGHT
     return 0.0

@@ -66,7 +66,7 @@ class ImageFeatures(nn.Module):
             return self._features(images)[0]
         return torch.cat([self._features(part)[0] for part in images.split(_IMAGES_PER_PASS)])
 
-    def with_changes(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def with_next_change(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Features of images, and logits of where the next image will differ.
 
         Args:

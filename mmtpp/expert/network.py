@@ -302,7 +302,7 @@ class ExpertNetwork(nn.Module):
         self._check_inputs(words, images, None)
         image, change_logits = None, None
         if images is not None:
-            image, change_logits = self.image_features.with_changes(images)
+            image, change_logits = self.image_features.with_next_change(images)
         hidden = self._hidden(rows, types, words, image, mask)
         interval_nll_N = -self.intervals(hidden).log_density(next_intervals)
         log_p_NK = self.type_log_probabilities(hidden, next_intervals)

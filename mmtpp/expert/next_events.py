@@ -49,7 +49,7 @@ class NextEvents:
         next_types: (N,) int64 index of the scored event's type.
         words: (N, MAX_WORDS) int16 words of the text of the event before; (N, 0) if words are not
             read.
-        event_images: Images of the events before; None if images are not read.
+        images_before: Images of the events before; None if images are not read.
         next_images: Images of the scored events; None if images are not read.
     """
 
@@ -58,7 +58,7 @@ class NextEvents:
     next_intervals: torch.Tensor
     next_types: torch.Tensor
     words: torch.Tensor
-    event_images: EventImages | None
+    images_before: EventImages | None
     next_images: EventImages | None
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class NextEvents:
             self.next_intervals[chosen],
             self.next_types[chosen],
             self.words[chosen],
-            self.event_images.take(index) if self.event_images is not None else None,
+            self.images_before.take(index) if self.images_before is not None else None,
             self.next_images.take(index) if self.next_images is not None else None,
         )
 
@@ -108,7 +108,7 @@ class NextEvents:
     def images(self) -> torch.Tensor | None:
         """(N, 2, IMAGE_VALUES) int16 values of the images of the last two events before; None if
         images are not read."""
-        images = self.event_images
+        images = self.images_before
         return torch.from_numpy(images.values) if images is not None else None
 
     @property

@@ -3,7 +3,7 @@
 Axes: N sequences, P columns of the memory.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,19 +66,24 @@ class SequenceState:
             past: The new events, one sequence after the other.
             sizes: Number of new events of each sequence, above 0.
         """
+        # sequences that continue with one event
+        single = {
+            index: state
+            for index, (state, size) in enumerate(zip(states, sizes, strict=True))
+            if state is not None and size == 1
+        }
+        if len(single) == len(states):  # past has exactly their events
+            return cls._after_single(settings, list(single.values()), past)
         ends = np.cumsum(sizes)
-        parts = list(zip(states, ends - np.asarray(sizes), ends, strict=True))
-        before = [s for s, start, end in parts if s is not None and end - start == 1]
-        if len(before) == len(parts):
-            return cls._after_single(settings, before, past)
-        pasts = [past.slice(start, end) for _, start, end in parts]
-        advanced: Iterator[SequenceState] = iter(())
-        if before:
-            single = [p for p, (s, *_) in zip(pasts, parts, strict=True) if s and len(p) == 1]
-            advanced = iter(cls._after_single(settings, before, PastEvents.join(single)))
+        pasts = [past.slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        advanced: dict[int, SequenceState] = {}
+        if single:
+            joined = PastEvents.join([pasts[index] for index in single])
+            after_single = cls._after_single(settings, list(single.values()), joined)
+            advanced = dict(zip(single, after_single, strict=True))
         return [
-            next(advanced) if state and len(new) == 1 else cls.after(settings, new, state)
-            for new, (state, *_) in zip(pasts, parts, strict=True)
+            advanced[index] if index in advanced else cls.after(settings, new, state)
+            for index, (new, state) in enumerate(zip(pasts, states, strict=True))
         ]
 
     @classmethod

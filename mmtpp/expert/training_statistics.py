@@ -43,7 +43,7 @@ class TrainingStatistics:
             squares = squares + np.square(memory, dtype=np.float64).sum(0)
             intervals = events.next_intervals.double().numpy()
             log_intervals.append(training.memory.log_intervals(intervals))
-            images = events.event_images
+            images = events.images_before
             if images is not None and images.pixels is not added:
                 added = images.pixels  # most blocks share one table of all images
                 patches.add(added)

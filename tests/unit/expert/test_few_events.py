@@ -34,7 +34,7 @@ def test_an_epoch_of_few_events_has_several_updates(small: SmallFit):
     order = BatchOrder(small.training, events_per_step=1024, seed=0)
     assert order.events_per_epoch == 20 * 59
     assert order.steps_per_epoch == 8
-    sizes = [size for _, _, size in islice(order.batches(0), 8)]
+    sizes = [batch.size for batch in islice(order.batches(0), 8)]
     assert sum(sizes) == order.events_per_epoch
     tiny = EventBlocks.from_sequences(small.memory, alternating_sequences(3, 0), tick=TICK)
     order = BatchOrder(tiny, events_per_step=1024, seed=0)

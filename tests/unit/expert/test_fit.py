@@ -143,7 +143,7 @@ def test_every_epoch_has_every_event_once(small: SmallFit, monkeypatch: pytest.M
     batches = order.batches(0)
     epochs = []
     for _ in range(2):
-        rows = [next(batches)[0].memory for _ in range(order.steps_per_epoch)]
+        rows = [next(batches).events.memory for _ in range(order.steps_per_epoch)]
         assert all(40 <= len(part) <= 60 for part in rows)
         epochs.append(torch.cat(rows).numpy())
     expected = np.concatenate([events.memory.numpy() for events in blocks])
@@ -156,8 +156,8 @@ def test_every_epoch_has_every_event_once(small: SmallFit, monkeypatch: pytest.M
 def test_batches_continue_after_any_number(small: SmallFit):
     order = BatchOrder(small.training, events_per_step=100, seed=0)
     batches = order.batches(0)
-    expected = [next(batches)[0].memory for _ in range(30)]
+    expected = [next(batches).events.memory for _ in range(30)]
     for first in (1, order.steps_per_epoch, 25):
-        events, _, size = next(order.batches(first))
-        assert torch.equal(events.memory, expected[first])
-        assert size == len(events)
+        batch = next(order.batches(first))
+        assert torch.equal(batch.events.memory, expected[first])
+        assert batch.size == len(batch.events)

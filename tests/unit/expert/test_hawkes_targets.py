@@ -35,9 +35,9 @@ def _order(small: SmallFit, drawn: HawkesTargets | None) -> BatchOrder:
 def test_a_share_of_the_targets_is_drawn_anew_in_every_epoch(small: SmallFit, drawn):
     order = _order(small, drawn)
     size = order.steps_per_epoch
-    real = [_targets(events) for events, _, _ in islice(_order(small, None).batches(0), 2 * size)]
+    real = [_targets(batch.events) for batch in islice(_order(small, None).batches(0), 2 * size)]
     drawing = order.batches(0, num_steps=10**9)  # the share does not fall yet
-    batches = [events for events, _, _ in islice(drawing, 2 * size)]
+    batches = [batch.events for batch in islice(drawing, 2 * size)]
     is_kept = torch.cat(
         [(_targets(ours) == theirs).all(0) for ours, theirs in zip(batches, real, strict=True)]
     )
@@ -56,7 +56,7 @@ def test_the_share_falls_to_nothing(small: SmallFit, drawn):
     real = _order(small, None).batches(0)
     numbers = []
     for ours, theirs in islice(zip(batches, real, strict=False), 5 * size):
-        is_kept = (_targets(ours[0]) == _targets(theirs[0])).all(0)
+        is_kept = (_targets(ours.events) == _targets(theirs.events)).all(0)
         numbers.append(float((~is_kept).sum()))
     by_epoch = np.array(numbers).reshape(5, size).sum(axis=1) / order.events_per_epoch
     # the mean share of an epoch, of which 5 % are draws that equal the event
@@ -65,15 +65,16 @@ def test_the_share_falls_to_nothing(small: SmallFit, drawn):
 
 
 def test_draws_depend_neither_on_ranks_nor_on_the_start(small: SmallFit, drawn):
-    whole = [events for events, _, _ in islice(_order(small, drawn).batches(0, num_steps=40), 30)]
-    later = [events for events, _, _ in islice(_order(small, drawn).batches(17, num_steps=40), 13)]
+    whole = [batch.events for batch in islice(_order(small, drawn).batches(0, num_steps=40), 30)]
+    later = [batch.events for batch in islice(_order(small, drawn).batches(17, num_steps=40), 13)]
     for before, after in zip(whole[17:], later, strict=True):
         assert torch.equal(_targets(before), _targets(after))
     ranks = [
         islice(_order(small, drawn).batches(0, rank, 2, num_steps=40), 30) for rank in range(2)
     ]
-    for batch, (first, _, _), (second, _, _) in zip(whole, *ranks, strict=True):
-        assert torch.equal(_targets(batch), torch.cat([_targets(first), _targets(second)], dim=1))
+    for events, *parts in zip(whole, *ranks, strict=True):
+        joined = torch.cat([_targets(part.events) for part in parts], dim=1)
+        assert torch.equal(_targets(events), joined)
 
 
 def test_without_a_tick_no_interval_of_zero_is_drawn(small: SmallFit):

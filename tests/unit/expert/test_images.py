@@ -95,8 +95,8 @@ def test_images_say_the_next_type(fit: ExpertFit):
 
 def test_another_image_is_another_forecast(expert: Expert):
     events = _events()
-    assert events.event_images is not None
-    swapped = EventImages(PIXELS[::-1].copy(), events.event_images.index)
+    assert events.images_before is not None
+    swapped = EventImages(PIXELS[::-1].copy(), events.images_before.index)
     likely = [
         ExpertForecasts.after(
             expert.networks,
@@ -107,9 +107,9 @@ def test_another_image_is_another_forecast(expert: Expert):
         )
         .type_log_probabilities(torch.full((len(events),), 6.0))
         .argmax(1)
-        for shown in (events.event_images, swapped)
+        for shown in (events.images_before, swapped)
     ]
-    has_image = torch.from_numpy(events.event_images.index[:, 0] != NO_IMAGE)
+    has_image = torch.from_numpy(events.images_before.index[:, 0] != NO_IMAGE)
     assert (likely[0] != likely[1])[has_image].float().mean() > 0.9
     assert torch.equal(likely[0][~has_image], likely[1][~has_image])
 

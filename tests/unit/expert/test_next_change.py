@@ -145,7 +145,7 @@ def test_the_loss_is_that_of_independent_patches(fit: ExpertFit):
     assert events.images is not None
     [network] = fit.networks()
     with torch.inference_mode():
-        features, logits = network.image_features.with_changes(events.images)
+        features, logits = network.image_features.with_next_change(events.images)
         assert torch.equal(features, network.image_features(events.images))
     assert logits is not None
     chances = 1 / (1 + np.exp(-logits.double().numpy()))
