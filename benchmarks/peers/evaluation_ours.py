@@ -32,9 +32,7 @@ from mmtpp.expert.read_sequences import SequenceSettings, count_events, read_seq
 def likelihood(expert: Expert, sequences: list[ScoredSequence]) -> float:
     """Mean negative log-likelihood of time and type, in nats per event."""
     events = NextEvents.from_sequences(expert.memory, sequences, tick=expert.tick)
-    forecasts = ExpertForecasts.after(
-        expert.networks, events.memory, events.types, events.words, events.images
-    )
+    forecasts = ExpertForecasts.after(expert.networks, events.inputs)
     log_density, log_types = forecasts.log_likelihoods(events.next_intervals)
     return -float((log_density + log_types.gather(1, events.next_types[:, None])[:, 0]).mean())
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mmtpp.core.forecasting.futures import RandomNumbers
 from mmtpp.core.forecasting.gate import IntervalLikelihoods
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid, IntervalRange
+from mmtpp.expert.event_inputs import EventInputs
 from mmtpp.expert.grid_forecasts import GridForecasts
 from mmtpp.expert.interval_density import LogNormals
 from mmtpp.expert.network import ExpertNetwork
@@ -49,26 +50,17 @@ class ExpertForecasts:
 
     @classmethod
     @torch.inference_mode()
-    def after(
-        cls,
-        networks: Sequence[ExpertNetwork],
-        rows: torch.Tensor,
-        types: torch.Tensor,
-        words: torch.Tensor,
-        images: torch.Tensor | None = None,
-    ) -> "ExpertForecasts":
+    def after(cls, networks: Sequence[ExpertNetwork], inputs: EventInputs) -> "ExpertForecasts":
         """Forecast what follows events.
 
         Args:
             networks: Trained networks.
-            rows: (N, P) memory after each event.
-            types: (N,) index of the type of each event.
-            words: (N, MAX_WORDS) words of the text of each event; (N, 0) for networks that do not
-                read words.
-            images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
-                it; None for networks that do not read images.
+            inputs: Memory after N events, and the events.
+
+        Raises:
+            ValueError: The networks read words or images, and the events have none, or vice versa.
         """
-        hidden = tuple(network.hidden(rows, types, words, images) for network in networks)
+        hidden = tuple(network.hidden(inputs) for network in networks)
         densities = tuple(
             network.intervals(states) for network, states in zip(networks, hidden, strict=True)
         )

@@ -252,12 +252,9 @@ class ExpertFit:
             group["lr"] = settings.learning_rate * factor
         optimizer.zero_grad()
         interval_nll, type_nll, change_nll = self._wrapped_network(
-            events.memory,
-            events.types,
-            events.words,
+            events.inputs,
             events.next_intervals,
             events.next_types,
-            events.images,
             self._dropout_mask(batch),
             events.changes,
         )

@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, gelu, linear
 
 from mmtpp.core.past.event_memory import LIMIT
 from mmtpp.core.past.event_words import NO_WORD
+from mmtpp.expert.event_inputs import EventInputs
 from mmtpp.expert.image_features import IMAGE_FEATURES, ImageFeatures
 from mmtpp.expert.image_patches import UNKNOWN
 from mmtpp.expert.interval_density import IntervalScale, LogNormalHead, LogNormals
@@ -132,22 +133,14 @@ class ExpertNetwork(nn.Module):
 
     def hidden(
         self,
-        rows: torch.Tensor,
-        types: torch.Tensor,
-        words: torch.Tensor,
-        images: torch.Tensor | None = None,
+        inputs: EventInputs,
         mask: DropoutMask | None = None,
         context: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(N, width) hidden states after events.
 
         Args:
-            rows: (N, P) memory after each event, as ``memory_rows`` computes it.
-            types: (N,) index of the type of each event.
-            words: (N, MAX_WORDS) words of the text of each event; (N, 0) for a network without
-                words.
-            images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
-                it; None for a network without images.
+            inputs: Memory after N events, and the events.
             mask: Values that dropout keeps; None without dropout.
             context: (N, context_width) hidden states of a language model after each event; None
                 without a language model.
@@ -156,50 +149,46 @@ class ExpertNetwork(nn.Module):
             ValueError: The network reads words, images or a language model, and the events have
                 none, or vice versa.
         """
-        self._check_inputs(words, images, context)
-        image = self.image_features(images) if images is not None else None
-        return self._hidden(rows, types, words, image, mask, context)
+        self._check_inputs(inputs, context)
+        image = self.image_features(inputs.images) if inputs.images is not None else None
+        return self._hidden(inputs, image, mask, context)
 
-    def _check_inputs(
-        self, words: torch.Tensor, images: torch.Tensor | None, context: torch.Tensor | None
-    ) -> None:
-        if bool(words.shape[1]) != bool(self.size.num_words):
+    def _check_inputs(self, inputs: EventInputs, context: torch.Tensor | None) -> None:
+        if bool(inputs.words.shape[1]) != bool(self.size.num_words):
             raise ValueError("the network and the events differ in whether words are read")
-        if (images is not None) != self.size.reads_images:
+        if (inputs.images is not None) != self.size.reads_images:
             raise ValueError("the network and the events differ in whether images are read")
         if (context is not None) != bool(self.size.context_width):
             raise ValueError("the network and the events differ in having a language model")
 
     def _hidden(
         self,
-        rows: torch.Tensor,
-        types: torch.Tensor,
-        words: torch.Tensor,
+        inputs: EventInputs,
         image: torch.Tensor | None,
         mask: DropoutMask | None,
         context: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """(N, width) hidden states; ``image`` is (N, F) features, the rest as in ``hidden``."""
-        memory = self.normalise(rows)
+        memory = self.normalise(inputs.memory)
         if mask is not None and mask.memory.shape[1]:
             memory = memory * mask.memory / (1 - self.memory_dropout)
-        inputs = self.input(torch.cat([memory, self.type_embedding(types)], -1))
+        first = self.input(torch.cat([memory, self.type_embedding(inputs.types)], -1))
         if context is not None:
-            inputs = inputs + self.context_input(context)
+            first = first + self.context_input(context)
         if self.size.num_words:
-            text = self._text_features(words)
+            text = self._text_features(inputs.words)
             if mask is not None:
                 text = text * mask.text / (1 - self.dropout)
-            inputs = inputs + self.text_input(text)
+            first = first + self.text_input(text)
         if image is not None:
             if mask is not None:
                 image = image * mask.image / (1 - self.dropout)
-            inputs = inputs + self.image_input(image)
+            first = first + self.image_input(image)
         prompted = None
         if self.size.num_prompts:
-            of_input, prompted = self.prompt_pool(inputs)
-            inputs = inputs + of_input
-        wide = gelu(self.expand(gelu(inputs)))
+            of_input, prompted = self.prompt_pool(first)
+            first = first + of_input
+        wide = gelu(self.expand(gelu(first)))
         if mask is not None:
             wide = wide * mask.wide / (1 - self.dropout)
         hidden = gelu(self.contract(wide))
@@ -267,43 +256,36 @@ class ExpertNetwork(nn.Module):
 
     def forward(
         self,
-        rows: torch.Tensor,
-        types: torch.Tensor,
-        words: torch.Tensor,
+        inputs: EventInputs,
         next_intervals: torch.Tensor,
         next_types: torch.Tensor,
-        images: torch.Tensor | None = None,
         mask: DropoutMask | None = None,
         changes: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Negative log-likelihood of the next events, and of where their images differ.
 
         Args:
-            rows: (N, P) memory after each event.
-            types: (N,) index of the type of each event.
-            words: (N, MAX_WORDS) words of the text of each event, or (N, 0).
+            inputs: Memory after N events, and the events.
             next_intervals: (N,) intervals until the next event, in the source's unit.
             next_types: (N,) index of the next type.
-            images: (N, 2, IMAGE_VALUES) values of the images of each event and of the one before
-                it; None for a network without images.
             mask: Values that dropout keeps; None without dropout.
             changes: (N, G * G) which patches of the next image differ, as ``patch_changes``; read
                 only if the network predicts them.
-
-        Raises:
-            ValueError: The network reads words or images, and the events have none, or vice versa.
 
         Returns:
             interval_nll_N: (N,) nats of the interval's density.
             type_nll_N: (N,) nats of the type, given the interval.
             change_nll_N: (N,) nats of the changes, the sum over all patches; 0 where they are not
                 predicted or not known.
+
+        Raises:
+            ValueError: The network reads words or images, and the events have none, or vice versa.
         """
-        self._check_inputs(words, images, None)
+        self._check_inputs(inputs, None)
         image, change_logits = None, None
-        if images is not None:
-            image, change_logits = self.image_features.with_next_change(images)
-        hidden = self._hidden(rows, types, words, image, mask)
+        if inputs.images is not None:
+            image, change_logits = self.image_features.with_next_change(inputs.images)
+        hidden = self._hidden(inputs, image, mask)
         interval_nll_N = -self.intervals(hidden).log_density(next_intervals)
         log_p_NK = self.type_log_probabilities(hidden, next_intervals)
         type_nll_N = -log_p_NK.gather(1, next_types[:, None])[:, 0]

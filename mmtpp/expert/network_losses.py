@@ -99,9 +99,7 @@ def event_losses(
 def _losses(
     networks: Sequence[ExpertNetwork], events: NextEvents
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    forecasts = ExpertForecasts.after(
-        networks, events.memory, events.types, events.words, events.images
-    )
+    forecasts = ExpertForecasts.after(networks, events.inputs)
     log_density, log_types = forecasts.log_likelihoods(events.next_intervals)
     return -log_density, -log_types.gather(1, events.next_types[:, None])[:, 0]
 

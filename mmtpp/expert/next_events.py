@@ -14,6 +14,7 @@ from mmtpp.core.past.event_images import EventImages
 from mmtpp.core.past.event_memory import MemorySettings, memory_rows
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.clock import round_to_ticks
+from mmtpp.expert.event_inputs import EventInputs
 from mmtpp.expert.image_patches import patch_changes
 
 BLOCK_EVENTS = 2**20
@@ -103,6 +104,11 @@ class NextEvents:
             self.images_before.take(index) if self.images_before is not None else None,
             self.next_images.take(index) if self.next_images is not None else None,
         )
+
+    @property
+    def inputs(self) -> EventInputs:
+        """Inputs of a network: the memory, and the events before the scored ones."""
+        return EventInputs(self.memory, self.types, self.words, self.images)
 
     @property
     def images(self) -> torch.Tensor | None:

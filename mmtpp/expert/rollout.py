@@ -16,6 +16,7 @@ from mmtpp.core.past.event_memory import MemoryState, next_rows
 from mmtpp.core.past.event_words import NO_WORD
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.core.times.clock import round_to_ticks
+from mmtpp.expert.event_inputs import EventInputs
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.sequence_state import SequenceState, forecasts_after
@@ -93,13 +94,13 @@ class ExpertRollout(Rollout):
         no_texts = np.zeros(size, dtype=np.int32)
         events = PastEvents(self._times, types, no_texts, np.zeros(size, dtype=np.bool_))
         rows, self._state = next_rows(self._expert.memory, self._state, events)
-        self.forecasts = ExpertForecasts.after(
-            self._expert.networks,
-            torch.from_numpy(rows),
-            torch.from_numpy(types.astype(np.int64)),
-            self._words.expand(size, -1),
-            None if self._images is None else self._images.expand(size, -1, -1),
+        inputs = EventInputs(
+            memory=torch.from_numpy(rows),
+            types=torch.from_numpy(types.astype(np.int64)),
+            words=self._words.expand(size, -1),
+            images=None if self._images is None else self._images.expand(size, -1, -1),
         )
+        self.forecasts = ExpertForecasts.after(self._expert.networks, inputs)
 
 
 def _tensor(intervals: FloatArray) -> torch.Tensor:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmtpp.core.past.event_memory import MemorySettings, MemoryState, memory_rows, next_rows
 from mmtpp.core.past.past_events import PastEvents
+from mmtpp.expert.event_inputs import EventInputs
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.next_events import words_of
@@ -118,10 +119,10 @@ def forecasts_after(expert: Expert, states: Sequence[SequenceState]) -> ExpertFo
         states: (N,) states of the sequences, at least one.
     """
     images = [state.images for state in states if state.images is not None]
-    return ExpertForecasts.after(
-        expert.networks,
-        torch.from_numpy(np.stack([state.row for state in states])),
-        torch.tensor([state.type for state in states]),
-        torch.from_numpy(np.stack([state.words for state in states])),
-        torch.from_numpy(np.stack(images)) if images else None,
+    inputs = EventInputs(
+        memory=torch.from_numpy(np.stack([state.row for state in states])),
+        types=torch.tensor([state.type for state in states]),
+        words=torch.from_numpy(np.stack([state.words for state in states])),
+        images=torch.from_numpy(np.stack(images)) if images else None,
     )
+    return ExpertForecasts.after(expert.networks, inputs)

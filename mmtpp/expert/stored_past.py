@@ -17,6 +17,7 @@ from mmtpp.core.past.past_events import PastEvents
 from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.store_settings import StoreSettings
 from mmtpp.data.store.stored_sequence import Address
+from mmtpp.expert.event_inputs import EventInputs
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.next_events import words_of
@@ -86,13 +87,13 @@ class StoredPast:
         """
         blocks = [block for part in parts for block in self._events_before(part)]
         images = [block.images for block in blocks if block.images is not None]
-        return ExpertForecasts.after(
-            self._expert.networks,
-            torch.from_numpy(np.concatenate([block.rows for block in blocks])),
-            torch.from_numpy(np.concatenate([block.types for block in blocks])),
-            torch.cat([block.words for block in blocks]),
-            torch.from_numpy(EventImages.join(images).values) if images else None,
+        inputs = EventInputs(
+            memory=torch.from_numpy(np.concatenate([block.rows for block in blocks])),
+            types=torch.from_numpy(np.concatenate([block.types for block in blocks])),
+            words=torch.cat([block.words for block in blocks]),
+            images=torch.from_numpy(EventImages.join(images).values) if images else None,
         )
+        return ExpertForecasts.after(self._expert.networks, inputs)
 
     def past(self, part: PositionedEvents) -> PastEvents:
         """All events before the first of the events; only the last two have their images."""

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from mmtpp.core.errors import DataError
 from mmtpp.core.events import MAX_TYPES
+from mmtpp.expert.event_inputs import EventInputs
 from mmtpp.expert.interval_density import IntervalScale
 from mmtpp.expert.network import DropoutMask, ExpertNetwork
 from mmtpp.expert.training_statistics import TrainingStatistics
@@ -119,9 +120,8 @@ class SoftModel(EventModel):
             types: (T,) codes of the types.
         """
         words = torch.zeros((len(types), 0), dtype=torch.int16, device=types.device)
-        return self.network.hidden(
-            memory, self.index_of(types), words, None, self._dropout_mask(context), context
-        )
+        inputs = EventInputs(memory, self.index_of(types), words)
+        return self.network.hidden(inputs, self._dropout_mask(context), context)
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """Arguments of the language model for a row: the vectors of its soft tokens."""

@@ -114,9 +114,7 @@ def forecast_sequences(
     """
     events = NextEvents.from_sequences(expert.memory, sequences, tick=expert.tick)
     forecasts = density_columns(
-        ExpertForecasts.after(
-            expert.networks, events.memory, events.types, events.words, events.images
-        ),
+        ExpertForecasts.after(expert.networks, events.inputs),
         events.next_intervals,
         events.next_types.numpy(),
         grid=settings.grid,

@@ -18,7 +18,7 @@ def forecasts(expert: Expert) -> tuple[ExpertForecasts, torch.Tensor]:
     """Forecasts of new events, and their true intervals."""
     sequences = alternating_sequences(40, 9)
     events = EventBlocks.from_sequences(expert.memory, sequences, tick=TICK).load(0)
-    after = ExpertForecasts.after(expert.networks, events.memory, events.types, events.words)
+    after = ExpertForecasts.after(expert.networks, events.inputs)
     return after, events.next_intervals
 
 

@@ -17,7 +17,7 @@ from tests.helpers.small_experts import TICK, SmallFit
 @pytest.fixture(scope="module")
 def forecasts(small: SmallFit, expert: Expert) -> ExpertForecasts:
     events = small.validation.load(0).take(slice(0, 20))
-    return ExpertForecasts.after(expert.networks, events.memory, events.types, events.words)
+    return ExpertForecasts.after(expert.networks, events.inputs)
 
 
 def test_edges_lie_between_ticks():
@@ -62,7 +62,7 @@ def test_without_a_clock_bins_have_their_share_of_the_distribution(small: SmallF
     networks = deepcopy(expert.networks)
     for network in networks:
         network.scale = network.interval_head.scale = replace(network.scale, tick=0.0)
-    forecasts = ExpertForecasts.after(networks, events.memory, events.types, events.words)
+    forecasts = ExpertForecasts.after(networks, events.inputs)
     grid = IntervalRange(TICK, 60.0, 0.0).grid(num_bytes=2)
     intervals = code_forecasts(forecasts, grid, tick=0.0)
     smooth = forecasts.on_grid(grid).intervals()

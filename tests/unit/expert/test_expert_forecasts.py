@@ -22,7 +22,7 @@ from tests.helpers.small_experts import TICK, SmallFit, alternating_sequences
 @pytest.fixture(scope="module")
 def forecasts(small: SmallFit, expert: Expert) -> ExpertForecasts:
     events = small.validation.load(0).take(slice(0, 40))
-    return ExpertForecasts.after(expert.networks, events.memory, events.types, events.words)
+    return ExpertForecasts.after(expert.networks, events.inputs)
 
 
 def test_interval_and_type_have_the_mean_of_the_joint_distributions(
@@ -34,9 +34,7 @@ def test_interval_and_type_have_the_mean_of_the_joint_distributions(
         with torch.inference_mode():
             nll = sum(
                 network(
-                    events.memory,
-                    events.types,
-                    events.words,
+                    events.inputs,
                     events.next_intervals,
                     events.next_types,
                 ),

@@ -12,6 +12,7 @@ from mmtpp.core.forecasting.interval_forecasts import IntervalForecasts, Interva
 from mmtpp.core.past.event_memory import memory_rows
 from mmtpp.core.past.past_events import PastEvents
 from mmtpp.expert.code_forecasts import code_forecasts
+from mmtpp.expert.event_inputs import EventInputs
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_forecasts import ExpertForecasts
 from mmtpp.expert.gated_expert import GATE_FILE, GatedExpert, load_gated_expert, write_gate
@@ -72,7 +73,7 @@ def test_a_rollout_continues_the_memory_of_the_past(expert: Expert, past: PastEv
         last = torch.tensor([int(longer.types[-1])])
         no_words = torch.zeros((1, 0), dtype=torch.int16)
         expected = ExpertForecasts.after(
-            expert.networks, torch.from_numpy(rows[-1:]), last, no_words
+            expert.networks, EventInputs(torch.from_numpy(rows[-1:]), last, no_words)
         )
         given = np.full(2, 2.5)
         assert rollout.log_likelihoods(given)[0][future] == pytest.approx(

@@ -99,11 +99,7 @@ def test_another_image_is_another_forecast(expert: Expert):
     swapped = EventImages(PIXELS[::-1].copy(), events.images_before.index)
     likely = [
         ExpertForecasts.after(
-            expert.networks,
-            events.memory,
-            events.types,
-            events.words,
-            torch.from_numpy(shown.values),
+            expert.networks, replace(events.inputs, images=torch.from_numpy(shown.values))
         )
         .type_log_probabilities(torch.full((len(events),), 6.0))
         .argmax(1)
@@ -119,10 +115,8 @@ def test_order_does_not_matter(expert: Expert):
     backwards = events.take(np.arange(len(events))[::-1].copy())
     [network] = expert.networks
     with torch.inference_mode():
-        expected = network.hidden(events.memory, events.types, events.words, events.images)
-        hidden = network.hidden(
-            backwards.memory, backwards.types, backwards.words, backwards.images
-        )
+        expected = network.hidden(events.inputs)
+        hidden = network.hidden(backwards.inputs)
     torch.testing.assert_close(hidden.flip(0), expected)
 
 
@@ -137,10 +131,10 @@ def test_networks_and_events_agree_on_images(expert: Expert):
     events = NextEvents.from_sequences(MEMORY, without_images(VALIDATION), tick=TICK)
     assert events.images is None
     with pytest.raises(ValueError, match="whether images are read"):
-        ExpertForecasts.after(expert.networks, events.memory, events.types, events.words)
+        ExpertForecasts.after(expert.networks, events.inputs)
     [network] = expert.networks
     with pytest.raises(ValueError, match="whether images are read"):
-        network(events.memory, events.types, events.words, events.next_intervals, events.next_types)
+        network(events.inputs, events.next_intervals, events.next_types)
 
 
 def test_a_folder_gives_back_the_images(expert: Expert, tmp_path):

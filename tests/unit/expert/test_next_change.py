@@ -85,12 +85,9 @@ def _change_nll(fit: ExpertFit, events: NextEvents, changes: torch.Tensor) -> to
     [network] = fit.networks()
     with torch.inference_mode():
         *_, change_nll = network(
-            events.memory,
-            events.types,
-            events.words,
+            events.inputs,
             events.next_intervals,
             events.next_types,
-            events.images,
             changes=changes,
         )
     return change_nll
@@ -242,6 +239,6 @@ def test_experts_of_earlier_versions_predict_no_changes(fit: ExpertFit, tmp_path
     [loaded] = load_expert(str(tmp_path)).networks
     events = _events(6)
     with torch.inference_mode():
-        expected = network.hidden(events.memory, events.types, events.words, events.images)
-        hidden = loaded.hidden(events.memory, events.types, events.words, events.images)
+        expected = network.hidden(events.inputs)
+        hidden = loaded.hidden(events.inputs)
     torch.testing.assert_close(hidden, expected)

@@ -53,7 +53,7 @@ def test_losses_and_forecasts_are_finite(case: str):
     positive = intervals[intervals > 0]
     grid = IntervalRange(positive.min(), positive.max(), tick).grid(num_bytes=2)
     events = blocks.load(0)
-    forecasts = ExpertForecasts.after(fit.networks(), events.memory, events.types, events.words)
+    forecasts = ExpertForecasts.after(fit.networks(), events.inputs)
     distribution = forecasts.on_grid(grid).intervals()
     assert np.isfinite(distribution.mean()).all()
     assert (np.diff(distribution.quantiles((0.05, 0.5, 0.95)), axis=1) >= 0).all()

@@ -148,9 +148,7 @@ def test_events_of_a_store_have_the_same_forecasts(
     settings, expert = settings_and_expert
     sequences = read_sequences(settings)
     events = NextEvents.from_sequences(expert.memory, sequences, tick=1.0)
-    expected = ExpertForecasts.after(
-        expert.networks, events.memory, events.types, events.words, events.images
-    )
+    expected = ExpertForecasts.after(expert.networks, events.inputs)
     stored = StoredPast(expert, (0, 1), settings.sample_settings.store)
     [read] = stored._reader.sequences(["000000.parquet"])
     name = sequences[0].sequence_id

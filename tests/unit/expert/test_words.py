@@ -108,7 +108,7 @@ def test_another_word_is_another_forecast(expert: Expert):
     swapped[events.words == QUICK + 1] = SLOW + 1
     swapped[events.words == SLOW + 1] = QUICK + 1
     likely = [
-        ExpertForecasts.after(expert.networks, events.memory, events.types, words)
+        ExpertForecasts.after(expert.networks, replace(events.inputs, words=words))
         .type_log_probabilities(events.next_intervals.new_full((len(events),), 6.0))
         .argmax(1)
         for words in (events.words, swapped)
@@ -120,10 +120,10 @@ def test_padding_and_order_do_not_matter(expert: Expert):
     events = NextEvents.from_sequences(MEMORY, VALIDATION, tick=TICK)
     [network, _] = expert.networks
     with torch.inference_mode():
-        expected = network.hidden(events.memory, events.types, events.words)
+        expected = network.hidden(events.inputs)
         backwards = events.take(np.arange(len(events))[::-1].copy())
-        hidden = network.hidden(backwards.memory, backwards.types, backwards.words)
-        short = network.hidden(events.memory, events.types, events.words[:, :3])
+        hidden = network.hidden(backwards.inputs)
+        short = network.hidden(replace(events.inputs, words=events.words[:, :3]))
     torch.testing.assert_close(hidden.flip(0), expected)
     torch.testing.assert_close(short, expected)
 
@@ -136,8 +136,8 @@ def test_an_empty_text_adds_nothing(expert: Expert):
     plain.load_state_dict({name: network.state_dict()[name] for name in plain.state_dict()})
     empty = torch.full_like(events.words, NO_WORD)
     with torch.inference_mode():
-        hidden = network.hidden(events.memory, events.types, empty)
-        expected = plain.hidden(events.memory, events.types, events.words[:, :0])
+        hidden = network.hidden(replace(events.inputs, words=empty))
+        expected = plain.hidden(replace(events.inputs, words=events.words[:, :0]))
     assert torch.equal(hidden, expected)
 
 
@@ -145,7 +145,7 @@ def test_networks_and_events_agree_on_words(expert: Expert):
     events = NextEvents.from_sequences(MEMORY, without_words(VALIDATION), tick=TICK)
     assert events.words.shape == (len(events), 0)
     with pytest.raises(ValueError, match="whether words are read"):
-        ExpertForecasts.after(expert.networks, events.memory, events.types, events.words)
+        ExpertForecasts.after(expert.networks, events.inputs)
 
 
 def test_without_words_every_weight_is_the_same():
