@@ -264,7 +264,8 @@ print(json.dumps(keys))
 """
 
 
-@pytest.mark.parametrize("scheme", [pytest.param("az", marks=pytest.mark.slow), "gs"])
+@pytest.mark.slow  # all other trainings use S3; files of every scheme are tested above
+@pytest.mark.parametrize("scheme", ["az", "gs"])
 def test_a_model_is_trained_and_evaluated(
     stack, scheme: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):
