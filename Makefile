@@ -39,14 +39,7 @@ demo-pretrained: setup ## SmolLM2-135M from PyPI, LoRA in bfloat16 on texts, and
 sweep: setup ## Delta x LoRA rank with Ray Tune, six short trials from the demo's base
 	$(BIN)/python -m cluster.demo sweep
 
-test: setup ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 25 minutes on 2 cores)
-	@echo "== test: unit and parity in the background, whose results come last"
-	@mkdir -p .mmtpp
-	@# tests on Ray leave the processors idle for a third of their time
-	@nice -n 19 $(MAKE) --no-print-directory test-unit test-parity > .mmtpp/test-background.log 2>&1 & background=$$!; \
-	trap 'kill $$background' INT TERM; \
-	$(MAKE) --no-print-directory test-ray cluster-fast; status=$$?; \
-	wait $$background || status=1; cat .mmtpp/test-background.log; exit $$status
+test: test-unit test-parity test-ray cluster-fast ## all tests that CI runs: unit, parity, on a real cluster, end to end (about 25 minutes on 2 cores)
 
 test-fast: setup ## the laws of the method, settings, and the quick tests of the main path (under a minute)
 	$(BIN)/python -m pytest --quiet -m "not slow" -n logical --dist worksteal $(FAST_TESTS)
