@@ -67,12 +67,12 @@ class ExpertSection(Section):
     and last 16 tokens of the newest one), ``length`` (only the numbers) or ``none``."""
     images: Annotated[Literal["none", "last"], Affects.RUN] = "none"
     """What the expert reads of images: ``none`` or ``last`` (the image of the newest event and that
-    of the one before, shrunk to 24 x 24 pixels). With images, the training on games of chess takes
-    394 instead of 20 CPU seconds (docs/results.md)."""
+    of the one before, shrunk to 24 x 24 pixels). With images, the training takes about 20 times as
+    long (games of chess, docs/results.md)."""
     next_image_weight: Annotated[Literal["auto"] | NonNegativeFloat, Affects.RUN] = "auto"
     """Weight of the nats of where the next image will differ, at least 0, in the training of an
-    expert that reads images. ``auto``: 0.3 if at most one in 16 patches of a next image differs,
-    and otherwise 0: where most of an image changes, this says little about the event."""
+    expert that reads images. ``auto``: 0.3 if fewer than one in 16 patches of the next images
+    differ, and otherwise 0: where much of an image changes, this says little about the event."""
 
     def dropout_for(self, num_events: int) -> float:
         """Probability of dropout with a number of training events."""

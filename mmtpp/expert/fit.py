@@ -41,7 +41,7 @@ _FINAL_FRACTION = 0.02  # of the learning rate
 _PATIENCE_FRACTION = 1 / 3  # share of the validations without improvement that ends a network
 _MAX_GRAD_NORM = 1.0
 _NEXT_IMAGE_WEIGHT = 0.3  # of the nats of where the next image differs
-_SPARSE_CHANGE = 1 / 16  # largest share of patches that differ with which they have this weight
+_SPARSE_CHANGE = 1 / 16  # share of patches that differ, below which they have this weight
 EVENTS_PER_STEP, EVENTS_WITH_IMAGES_PER_STEP = 1024, 128
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ class ExpertFitSettings:
         learning_rate: Largest learning rate of AdamW.
         weight_decay: Decoupled weight decay.
         num_validations: Number of validations of each network, evenly spaced.
-        next_image_weight: Weight of the nats of where the next image differs. None: 0.3 if few
-            patches differ, and 0 otherwise.
+        next_image_weight: Weight of the nats of where the next image differs, at least 0. None: 0.3
+            if few patches differ, and 0 otherwise; 0.3 for the networks of a trained expert.
         seed: Seed of start, order and dropout.
     """
 
@@ -420,6 +420,6 @@ class ExpertFit:
 def _next_image_weight(statistics: TrainingStatistics) -> float:
     """Weight of the nats of where the next image differs: 0 where much of an image does."""
     patches = statistics.patches
-    if patches is None or patches.change_fraction <= _SPARSE_CHANGE:
+    if patches is None or patches.change_fraction < _SPARSE_CHANGE:
         return _NEXT_IMAGE_WEIGHT
     return 0.0

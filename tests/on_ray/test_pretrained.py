@@ -26,7 +26,6 @@ def _restored_environment() -> Iterator[None]:
         yield
 
 
-@pytest.mark.slow
 def test_finished_trials_are_kept(cluster, tmp_path: Path):
     data = write_utterances(tmp_path / "utterances.csv.gz")
     base, path = tmp_path / "base", tmp_path / "results.jsonl"

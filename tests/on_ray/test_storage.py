@@ -264,8 +264,7 @@ print(json.dumps(keys))
 """
 
 
-@pytest.mark.slow  # all other trainings use S3; files of every scheme are tested above
-@pytest.mark.parametrize("scheme", ["az", "gs"])
+@pytest.mark.parametrize("scheme", [pytest.param("az", marks=pytest.mark.slow), "gs"])
 def test_a_model_is_trained_and_evaluated(
     stack, scheme: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ):

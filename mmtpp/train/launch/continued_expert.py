@@ -70,8 +70,7 @@ def continue_settings(
         trains_prompts: Whether only prompts are trained.
     """
     rate = update.prompt_learning_rate if trains_prompts else update.learning_rate
-    # both help random weights to learn from few events; these networks are already trained, and
-    # targets drawn from a simpler process would lead them back to it
+    # both were chosen for random weights that learn from few events; these networks are trained
     return replace(
         fit, epochs=update.epochs, learning_rate=rate, memory_dropout=0.0, hawkes_fraction=0.0
     )

@@ -147,11 +147,11 @@ def test_forecasts_that_are_missing_have_no_metric():
 
 @pytest.mark.parametrize("chance", [0.5, 0.8])
 def test_coverage_and_residuals_of_right_forecasts_of_whole_ticks(chance: float):
-    """Intervals from a geometric distribution, which is also forecast: at most ten values occur."""
+    """Intervals from a geometric distribution, which is also forecast."""
     distribution, size = stats.geom(chance), 20_000
     interval = distribution.rvs(size, random_state=3)
-    column = _targets(size, 50)
-    columns = {name: column[name] for name in column.column_names} | {
+    targets = _targets(size, 50)
+    columns = {name: targets[name] for name in targets.column_names} | {
         "interval": interval.astype(np.float64),
         "quantile_05": np.full(size, distribution.ppf(0.05)),
         "quantile_95": np.full(size, distribution.ppf(0.95)),

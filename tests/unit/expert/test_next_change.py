@@ -166,10 +166,12 @@ def test_a_network_starts_with_the_share_of_changes_in_the_training_images(
     assert float(network.image_features.next_change.bias) == pytest.approx(math.log(odds), rel=1e-2)
 
 
-def _with_rows_of_patches(num_rows: int) -> list[ScoredSequence]:
-    """The sequences with images of which ``num_rows`` of 8 rows of patches differ from the next."""
+def _with_changed_patches(num_patches: int) -> list[ScoredSequence]:
+    """The sequences with images of which this number of 64 patches differs from the next."""
     pixels = np.full((2, IMAGE_SIDE, IMAGE_SIDE, 3), 40, dtype=np.uint8)
-    pixels[1, : num_rows * PATCH_PX] = 220
+    for patch in range(num_patches):
+        row, column = (PATCH_PX * place for place in divmod(patch, PATCHES_A_SIDE))
+        pixels[1, row : row + PATCH_PX, column : column + PATCH_PX] = 220
     sequences = []
     for sequence in _sequences(2, 0):
         index = (np.arange(len(sequence.past)) % 2).astype(np.int32)
@@ -179,15 +181,22 @@ def _with_rows_of_patches(num_rows: int) -> list[ScoredSequence]:
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "weight", "learns"),
-    [(0, None, True), (1, None, False), (8, None, False), (8, 0.1, True), (0, 0.0, False)],
+    ("num_patches", "weight", "learns"),
+    [
+        (0, None, True),
+        (3, None, True),
+        (4, None, False),
+        (64, None, False),
+        (64, 0.1, True),
+        (0, 0.0, False),
+    ],
 )
 def test_changes_are_learnt_where_few_patches_change_or_a_weight_is_set(
-    num_rows: int, weight: float | None, learns: bool
+    num_patches: int, weight: float | None, learns: bool
 ):
     settings = replace(SETTINGS, num_networks=1, max_steps=1, next_image_weight=weight)
     fit = ExpertFit(
-        _blocks(_with_rows_of_patches(num_rows)),
+        _blocks(_with_changed_patches(num_patches)),
         None,
         num_types=2,
         settings=settings,
@@ -201,7 +210,7 @@ def test_changes_are_learnt_where_few_patches_change_or_a_weight_is_set(
 def test_the_weight_scales_the_gradient_of_the_changes():
     """One step from the same start: twice the weight is twice the gradient of the change layer."""
     gradients = []
-    for weight in (0.001, 0.002):  # small, so that no gradient is clipped
+    for weight in (0.001, 0.002):  # small beside the other losses, so both are clipped alike
         settings = replace(SETTINGS, num_networks=1, max_steps=1, next_image_weight=weight)
         fit = ExpertFit(_blocks(TRAINING), None, num_types=2, settings=settings, reads_images=True)
         fit.run_step()
