@@ -36,9 +36,9 @@ from benchmarks.serving_load import BATCH, RATE
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.config.load import with_values
 from mmtpp.data.prepare import prepare
+from mmtpp.serve.build_live_model import build_live_model
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import build_live_model
-from mmtpp.serve.live_model_interface import ForecastRequest
+from mmtpp.serve.live_model import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.train.launch import pretrain
 

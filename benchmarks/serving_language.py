@@ -55,9 +55,9 @@ from mmtpp.data.prepared_store import store_vocabulary
 from mmtpp.data.samples.interval_range import interval_range
 from mmtpp.model.base_folder import build_tiny, save_base
 from mmtpp.model.folders.record import TrainedTasks, write_template
+from mmtpp.serve.build_live_model import build_live_model
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import build_live_model
-from mmtpp.serve.live_model_interface import ForecastRequest
+from mmtpp.serve.live_model import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.storage.manifest import load_manifest
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from mmtpp.api.sequences import Sequences, compress, load_sequences
     from mmtpp.core.events import EventSequence
     from mmtpp.data.store.images import load_image
-    from mmtpp.predict.next_event import Forecast, FutureEvent
+    from mmtpp.predict.forecast_result import Forecast, FutureEvent
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,8 +28,8 @@ _MODULES = {
     "load_sequences": "mmtpp.api.sequences",
     "EventSequence": "mmtpp.core.events",
     "load_image": "mmtpp.data.store.images",
-    "Forecast": "mmtpp.predict.next_event",
-    "FutureEvent": "mmtpp.predict.next_event",
+    "Forecast": "mmtpp.predict.forecast_result",
+    "FutureEvent": "mmtpp.predict.forecast_result",
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks.peers.measured_process import Meter, num_cores, peak_mib
+from benchmarks.peers.training_operators import OperatorTimes
 from benchmarks.peers.training_rows import Case
 from mmtpp.model.base_folder import build_tiny
 
@@ -82,12 +83,15 @@ class UpdateMeter:
 
     Attributes:
         case: The case that is trained.
+        profiles: Whether the operators are timed.
         updates: Number of finished updates.
     """
 
     case: Case
+    profiles: bool = False
     updates: int = 0
     _meter: Meter = field(default_factory=Meter)
+    _operators: OperatorTimes = field(default_factory=OperatorTimes)
     _start_tokens: int = 0
     _start_events: int = 0
 
@@ -102,9 +106,11 @@ class UpdateMeter:
         if self.updates == WARM_UP:
             self._meter.restart()
             self._start_tokens, self._start_events = tokens, events
+            if self.profiles:
+                self._operators.start()
 
     def result(self, model: Any, tokens: int, events: int) -> dict[str, Any]:
-        """Rates, memory and loss after the last update.
+        """Rates, memory and loss after the last update; with ``profiles``, ms per 1,000 tokens.
 
         Raises:
             ValueError: No update was measured.
@@ -112,6 +118,7 @@ class UpdateMeter:
         if self.updates <= WARM_UP:
             raise ValueError(f"{self.updates} updates, of which {WARM_UP} are not measured")
         wall_s, cpu_s, memory = self._meter.wall_s, self._meter.cpu_s, peak_mib()
+        operators = self._operators.stop() if self.profiles else {}
         tokens, events = tokens - self._start_tokens, events - self._start_events
         return {
             "tokens_per_s": tokens / wall_s,
@@ -120,6 +127,7 @@ class UpdateMeter:
             "peak_mib": memory,
             "updates": self.updates,
             "loss": held_out_loss(model, self.case),
+            "operators": {kind: 1e6 * seconds / tokens for kind, seconds in operators.items()},
         }
 
 

@@ -24,6 +24,7 @@ from mmtpp.config.load import config_from_tree
 from mmtpp.core.representation.packing import pack
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.model.event_model import EventModel
+from mmtpp.model.flops import FlopCounter, peak_flops
 from mmtpp.train.step import LabelWeights, StepContext, train_step
 
 
@@ -53,11 +54,12 @@ def _row(case: Case, windows: list[int]) -> PackedRow:
     )
 
 
-def run(folder: str) -> dict[str, Any]:
+def run(folder: str, *, profiles: bool = False) -> dict[str, Any]:
     """Train on every window once.
 
     Args:
         folder: Folder of the case.
+        profiles: Whether the operators are timed, and the operations of the model counted.
     """
     case = load_case(folder)
     start_engine()
@@ -81,13 +83,19 @@ def run(folder: str) -> dict[str, Any]:
     weights = LabelWeights(config.training.loss_weights, config.tasks)
     most_rows = max(map(len, steps))
     context = StepContext(engine, batcher_of(case.vocabulary), weights, most_rows, seed=0)
-    meter, tokens, events = UpdateMeter(case), 0, 0
+    meter, tokens, events = UpdateMeter(case, profiles), 0, 0
     for number, (windows, rows) in enumerate(zip(update_windows(case), steps, strict=True)):
         train_step(context, rows, number)
         tokens += sum(len(case.ids[window]) for window in windows)
         events += int(case.num_events[windows.start : windows.stop].sum())
         meter.finish_update(tokens, events)
-    return {**meter.result(model, tokens, events), "rows_per_update": most_rows}
+    result = {**meter.result(model, tokens, events), "rows_per_update": most_rows}
+    if profiles:
+        count = FlopCounter(event_model, image_px=56, blank_frame=False)
+        flops = sum(count(row).total for rows in steps for row in rows)
+        peak, _ = peak_flops(torch.device("cpu"), torch.float32)
+        result |= {"flops_per_token": flops / tokens, "peak_flops": peak}
+    return result
 
 
 if __name__ == "__main__":

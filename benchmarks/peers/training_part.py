@@ -1,8 +1,10 @@
 """Training: the same model on the same windows, with each project's own loop and batches."""
 
+import statistics
 from dataclasses import dataclass
 
 from benchmarks.peers.bench import Bench, errors, figure, markdown_table, ratio, values
+from benchmarks.peers.training_operators import ATTENTION, BETWEEN, OTHERS, PRODUCTS
 from benchmarks.peers.trials import Record, Trial
 from benchmarks.stack import danmaku_folder
 
@@ -45,6 +47,8 @@ TITLES = {
     "long": "Long windows: danmaku that fill a row of 2,048 tokens",
 }
 
+KINDS = (PRODUCTS, ATTENTION, OTHERS, BETWEEN)
+
 Records = dict[str, list[Record]]
 
 
@@ -55,10 +59,12 @@ class CaseRecords:
     Attributes:
         rows: The trial that wrote the windows.
         trainings: Trials by name.
+        profiles: Trials of two loops whose operators were timed, by name.
     """
 
     rows: Record
     trainings: Records
+    profiles: dict[str, Record]
 
 
 def measure(bench: Bench) -> dict[str, CaseRecords]:
@@ -71,9 +77,25 @@ def measure(bench: Bench) -> dict[str, CaseRecords]:
         arguments = {"name": name, "folder": folder, "per_update": size.per_update}
         arguments |= {"num_updates": size.num_updates, "num_held_out": size.num_held_out}
         rows = bench.run(Trial("training_rows", arguments), {"data": str(data)})
-        trainings = {} if rows.error else bench.interleave(_trials(size, folder))
-        measured[name] = CaseRecords(rows, trainings)
+        trials = {} if rows.error else _trials(size, folder)
+        trainings = bench.interleave(trials)
+        profiled = {loop: trials[loop] for loop in _profiled_loops(trainings)}
+        profiles = {
+            loop: bench.run(Trial(trial.module, {**trial.arguments, "profiles": True}))
+            for loop, trial in profiled.items()
+        }
+        measured[name] = CaseRecords(rows, trainings, profiles)
     return measured
+
+
+def _profiled_loops(trainings: Records) -> list[str]:
+    """This project's loop, and the fastest one of transformers' Trainer."""
+    rates = {
+        loop: statistics.median(rates)
+        for loop, records in trainings.items()
+        if loop.startswith((IN_ORDER, GROUPED)) and (rates := values(records, "tokens_per_s"))
+    }
+    return [OURS, max(rates, key=rates.__getitem__)] if rates else []
 
 
 def _trials(size: Size, folder: str) -> dict[str, Trial]:
@@ -142,7 +164,38 @@ def _case_lines(name: str, of_case: CaseRecords) -> list[str]:
             lines.append(
                 f"- mmtpp, useful tokens/s over {found[0]}: **{found[1]}** (floor {FLOORS[name]:g})"
             )
-    return [*lines, *_loss_lines(trainings), *_crossing_lines(trainings), *errors(trainings), ""]
+    lines += [*_loss_lines(trainings), *_crossing_lines(trainings), *errors(trainings), ""]
+    return lines + _profile_lines(name, of_case)
+
+
+def _profile_lines(name: str, of_case: CaseRecords) -> list[str]:
+    """Where the time goes, and what share of the processor's peak the floor would need."""
+    profiles = {loop: record.result for loop, record in of_case.profiles.items() if record.result}
+    if OURS not in profiles or len(profiles) < 2:
+        return []
+    ours = profiles[OURS]
+    rows = [
+        (loop, *(f"{result['operators'][kind]:.1f}" for kind in KINDS))
+        for loop, result in profiles.items()
+    ]
+    per_token, peak = ours["flops_per_token"], ours["peak_flops"]
+    needs = f"{per_token / 1e6:.2f} million operations"
+    rates = {loop: values(of_case.trainings[loop], "tokens_per_s") for loop in profiles}
+    of_peak = {
+        loop: statistics.median(of_loop) * per_token / peak for loop, of_loop in rates.items()
+    }
+    [best] = [loop for loop in profiles if loop != OURS]
+    return [
+        "Where the time goes, ms per 1,000 useful tokens, with the profiler of PyTorch (one run):",
+        "",
+        *markdown_table(("loop", *KINDS), rows),
+        "",
+        f"- The model needs {needs} per useful token. One core has "
+        f"{peak / 1e9:,.0f}·10⁹ a second in products of large matrices: "
+        + ", ".join(f"{loop} {share:.0%} of it" for loop, share in of_peak.items())
+        + f". {FLOORS[name]:g} times the speed of {best} is {FLOORS[name] * of_peak[best]:.0%}.",
+        "",
+    ]
 
 
 def _line(loop: str, records: list[Record]) -> tuple[str, ...]:

@@ -42,8 +42,8 @@ class UpdateCallback(TrainerCallback):
         tokens: Useful tokens of the batches that were trained.
     """
 
-    def __init__(self, case: Case) -> None:
-        self.meter = UpdateMeter(case)
+    def __init__(self, case: Case, *, profiles: bool = False) -> None:
+        self.meter = UpdateMeter(case, profiles)
         self.waiting: deque[int] = deque()
         self.tokens = 0
         trained = case.num_train
@@ -73,18 +73,19 @@ def constant_rate(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _step: 1.0)
 
 
-def run(folder: str, batch: int, sampling: str) -> dict[str, Any]:
+def run(folder: str, batch: int, sampling: str, *, profiles: bool = False) -> dict[str, Any]:
     """Train on every window once.
 
     Args:
         folder: Folder of the case.
         batch: Windows in a batch.
         sampling: ``sequential``, the order of this project's updates, or ``group_by_length``.
+        profiles: Whether the operators are timed.
     """
     case = load_case(folder)
     model = build_model(case)
     optimizer = build_optimizer(model)
-    callback = UpdateCallback(case)
+    callback = UpdateCallback(case, profiles=profiles)
 
     def collate(windows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         padded = pad_windows(windows)

@@ -20,7 +20,7 @@ from benchmarks.quality.trial import forecast, open_store, train
 from mmtpp.config.load import with_values
 from mmtpp.config.schema import RunConfig
 from mmtpp.data.from_config import build_training_questions
-from mmtpp.evaluate.actors.written_texts import GenerationTargets
+from mmtpp.evaluate.actors.target_texts import GenerationTargets
 from mmtpp.evaluate.combine import mixture_nll
 from mmtpp.evaluate.scores.text_metrics import TEXT_SCORES
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor

@@ -29,8 +29,8 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.evaluate.actors.gated_targets import ExpertScorer
-from mmtpp.evaluate.actors.written_texts import GenerationTargets, TargetTexts
+from mmtpp.evaluate.actors.expert_scorer import ExpertScorer
+from mmtpp.evaluate.actors.target_texts import GenerationTargets, TargetTexts
 from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.expert.gated_expert import GatedExpert
 from mmtpp.inference.assembled_row import AssembledRow

@@ -37,13 +37,13 @@ from mmtpp.model.folders.folder import load_model_vocabulary, local_folder
 from mmtpp.model.folders.record import TrainedTasks, load_recorded_settings
 from mmtpp.model.loaded_model import LoadedModel
 from mmtpp.model.tokens.vocabulary import Vocabulary
-from mmtpp.predict.expert_next_event import (
+from mmtpp.predict.density_next_event import (
     DensityForecastSettings,
     Origin,
     forecast_after,
     forecast_next_event,
 )
-from mmtpp.predict.next_event import Forecast
+from mmtpp.predict.forecast_result import Forecast
 from mmtpp.soft.soft_folder import load_soft_distributions
 from mmtpp.soft.soft_rollout import SoftDistributions
 from mmtpp.storage.model_folder import check_model_folder

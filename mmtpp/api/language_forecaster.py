@@ -19,8 +19,8 @@ from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.history_keys import HistoryKeys
 from mmtpp.model.loaded_model import LoadedModel
 from mmtpp.model.row_forecaster import RowForecasts
+from mmtpp.predict.forecast_result import Forecast
 from mmtpp.predict.next_event import (
-    Forecast,
     NextEventForecaster,
     NextEventSettings,
     SeenEvents,

@@ -6,9 +6,9 @@ import sys
 from functools import partial
 
 from mmtpp.api.forecaster import Forecaster
+from mmtpp.serve.build_live_model import MAX_SEQUENCES, build_live_model
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.live_events import MAX_TEXT
-from mmtpp.serve.live_model import MAX_SEQUENCES, build_live_model
 from mmtpp.serve.live_sequences import LiveSequences
 from mmtpp.serve.score import Scorer
 

@@ -1,7 +1,8 @@
 """Summary at the end of a job: its result and the next commands."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from mmtpp.config.fingerprint import TRAINING_JOBS
@@ -59,50 +60,101 @@ def as_summary(
     return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class _FinishedJob:
+    """A job that has finished.
+
+    Attributes:
+        name: Name of the job.
+        result: Result of the job.
+        config: Configuration of the job.
+        argv: Arguments of the job.
+    """
+
+    name: str
+    result: Mapping[str, object]
+    config: RunConfig
+    argv: Sequence[str]
+
+    def commands(self, names: Sequence[str], model: Mapping[str, str]) -> list[str]:
+        """The same arguments for other jobs, with a model."""
+        arguments = _without_model(self.argv)
+        return [_command(name, arguments, model, self.config.run.name) for name in names]
+
+
 def next_commands(
     job: str, result: Mapping[str, object], config: RunConfig, argv: Sequence[str]
 ) -> list[str]:
     """Commands that use the result of a job, with the settings of this job."""
-    same_arguments = _without_model(argv)
-    if job == "prepare":
-        return [
-            f"mmtpp inspect {shlex.quote(config.store.uri)}",
-            f"python jobs/pretrain.py {shlex.join(argv)}",
-        ]
-    if job == "stream":
-        settings = cast("Mapping[str, object]", result["prepare_settings"])
-        words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        return [f"python jobs/prepare.py {shlex.join(words)} --set store.uri=STORE"]
-    if job in TRAINING_JOBS:
-        if "adapter_uri" in result:
-            model = {
-                "model.path": config.model.path,
-                "model.adapter": str(result["adapter_uri"]),
-            }
-        else:
-            model = {"model.path": str(result["model_uri"])}
-        needs_finetuning = job == "pretrain" and not config.is_trained_by_pretrain
-        next_jobs = ["finetune", "evaluate"] if needs_finetuning else ["evaluate", "predict"]
-        return [_command(name, same_arguments, model, config.run.name) for name in next_jobs]
-    if job == "update":
-        model = cast("Mapping[str, str]", result["model_settings"])
-        server = ["--tracking-uri", config.tracking.uri] if config.tracking.uri else []
-        rollback = shlex.join(["mmtpp", "rollback", config.update.model, *server])
-        undo = [rollback] if result["promoted"] else []
-        return [*undo, _command("evaluate", same_arguments, model, config.run.name)]
-    if job == "prequential":
-        return [f"open {result['results_uri']}/prequential.md (also in MLflow)"]
-    if job == "combine":
-        model = {"model.path": config.model.path, "model.adapter": config.model.adapter}
-        mixture = {**model, "model.expert": str(result["expert_uri"])}
-        named = {key: value for key, value in mixture.items() if value}
-        return [
-            _command(name, same_arguments, named, config.run.name)
-            for name in ("evaluate", "predict")
-        ]
-    if job == "evaluate" and "report_uri" in result:
-        return [f"open {result['report_uri']} (also among the run's artifacts in MLflow)"]
-    return []
+    if job not in _NEXT_COMMANDS:
+        return []
+    return _NEXT_COMMANDS[job](_FinishedJob(job, result, config, argv))
+
+
+def _after_prepare(finished: _FinishedJob) -> list[str]:
+    return [
+        f"mmtpp inspect {shlex.quote(finished.config.store.uri)}",
+        f"python jobs/pretrain.py {shlex.join(finished.argv)}",
+    ]
+
+
+def _after_stream(finished: _FinishedJob) -> list[str]:
+    settings = cast("Mapping[str, object]", finished.result["prepare_settings"])
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    return [f"python jobs/prepare.py {shlex.join(words)} --set store.uri=STORE"]
+
+
+def _after_training(finished: _FinishedJob) -> list[str]:
+    result, config = finished.result, finished.config
+    if "adapter_uri" in result:
+        model = {"model.path": config.model.path, "model.adapter": str(result["adapter_uri"])}
+    else:
+        model = {"model.path": str(result["model_uri"])}
+    needs_finetuning = finished.name == "pretrain" and not config.is_trained_by_pretrain
+    next_jobs = ("finetune", "evaluate") if needs_finetuning else ("evaluate", "predict")
+    return finished.commands(next_jobs, model)
+
+
+def _after_update(finished: _FinishedJob) -> list[str]:
+    result, config = finished.result, finished.config
+    server = ["--tracking-uri", config.tracking.uri] if config.tracking.uri else []
+    rollback = shlex.join(["mmtpp", "rollback", config.update.model, *server])
+    undo = [rollback] if result["promoted"] else []
+    model = cast("Mapping[str, str]", result["model_settings"])
+    return [*undo, *finished.commands(["evaluate"], model)]
+
+
+def _after_prequential(finished: _FinishedJob) -> list[str]:
+    return [f"open {finished.result['results_uri']}/prequential.md (also in MLflow)"]
+
+
+def _after_combine(finished: _FinishedJob) -> list[str]:
+    model = finished.config.model
+    mixture = {
+        "model.path": model.path,
+        "model.adapter": model.adapter,
+        "model.expert": str(finished.result["expert_uri"]),
+    }
+    named = {key: value for key, value in mixture.items() if value}
+    return finished.commands(("evaluate", "predict"), named)
+
+
+def _after_evaluate(finished: _FinishedJob) -> list[str]:
+    if "report_uri" not in finished.result:
+        return []
+    uri = finished.result["report_uri"]
+    return [f"open {uri} (also among the run's artifacts in MLflow)"]
+
+
+_NEXT_COMMANDS: dict[str, Callable[[_FinishedJob], list[str]]] = {
+    **dict.fromkeys(TRAINING_JOBS, _after_training),
+    "prepare": _after_prepare,
+    "stream": _after_stream,
+    "update": _after_update,
+    "prequential": _after_prequential,
+    "combine": _after_combine,
+    "evaluate": _after_evaluate,
+}
 
 
 def _command(job: str, arguments: Sequence[str], model: Mapping[str, str], run_name: str) -> str:

@@ -20,7 +20,7 @@ from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.evaluate.actors.answer_actor import AnswerScorer, AnswerScorerSettings
+from mmtpp.evaluate.actors.answer_scorer import AnswerScorer, AnswerScorerSettings
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.evaluation_scores import EvaluationScores
 from mmtpp.evaluate.scores import metric_names
@@ -102,7 +102,7 @@ def answer_estimates(table: pa.Table, *, seed: int = 0) -> dict[str, Estimate]:
     """Estimate the metrics of answers: over all, and by file where the questions have several.
 
     Args:
-        table: ``answer_actor.ANSWER_SCHEMA``, at least one row.
+        table: ``answer_scorer.ANSWER_SCHEMA``, at least one row.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -152,7 +152,7 @@ def answer_values(table: pa.Table) -> dict[str, Ratio]:
     - ``published_``, ``finetuned_``: see ``mmtpp.evaluate.scores.published``.
 
     Args:
-        table: ``answer_actor.ANSWER_SCHEMA``.
+        table: ``answer_scorer.ANSWER_SCHEMA``.
     """
     truths, written = table["answer"].to_pylist(), table["written"].to_pylist()
     ones = np.ones(len(table))

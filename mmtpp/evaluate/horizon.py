@@ -100,7 +100,7 @@ def evaluate_horizon(
 
 
 def _sample_futures(model: EvaluatedModel) -> pa.Table:
-    """Draw the futures, ``horizon_actor.FUTURE_SCHEMA``, sorted by sequence, origin and future."""
+    """Draw the futures, ``future_actor.FUTURE_SCHEMA``, sorted by sequence, origin and future."""
     tables = list(model.sample_futures())
     order = [("sequence_id", "ascending"), ("origin", "ascending"), ("future", "ascending")]
     if not sum(map(len, tables)):
@@ -163,7 +163,7 @@ class _Futures:
         *,
         horizon: float,
     ) -> "_Futures":
-        """Read the futures of a table of ``horizon_actor.FUTURE_SCHEMA``."""
+        """Read the futures of a table of ``future_actor.FUTURE_SCHEMA``."""
         by_name = {history.sequence_id: history for history in histories}
         index_of = {code: index for index, code in enumerate(type_codes)}
         num_types = len(type_codes)

@@ -16,7 +16,7 @@ from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.store_reader import StoreReader
-from mmtpp.evaluate.actors.likelihood_actor import WindowScorer, WindowScorerSettings
+from mmtpp.evaluate.actors.window_scorer import WindowScorer, WindowScorerSettings
 from mmtpp.evaluate.baselines.code_baseline import BaselineCounts, IntervalCodeBaseline
 from mmtpp.evaluate.context import EvaluationContext
 from mmtpp.evaluate.evaluation_scores import EvaluationScores
@@ -33,7 +33,7 @@ class WindowScores:
     Attributes:
         losses: Losses of all labels.
         num_events: Number of events that the windows predict, compressed or not.
-        targets: Scores of the targets, ``likelihood_actor.EVENT_SCHEMA``, sorted by sequence and
+        targets: Scores of the targets, ``window_scorer.EVENT_SCHEMA``, sorted by sequence and
             time.
     """
 
@@ -43,7 +43,7 @@ class WindowScores:
 
     @classmethod
     def from_windows(cls, windows: pa.Table) -> "WindowScores":
-        """Merge windows, ``likelihood_actor.WINDOW_SCHEMA``, that may have any order."""
+        """Merge windows, ``window_scorer.WINDOW_SCHEMA``, that may have any order."""
         lists = windows["targets"].combine_chunks()
         targets = pa.Table.from_struct_array(lists.flatten())
         order = _order_by_first_target(lists, targets)
@@ -156,7 +156,7 @@ def event_metrics(events: pa.Table, seconds_per_unit: float) -> dict[str, float]
     The standard errors of the interval's NLL and of the accuracy treat events as independent.
 
     Args:
-        events: ``likelihood_actor.EVENT_SCHEMA``.
+        events: ``window_scorer.EVENT_SCHEMA``.
         seconds_per_unit: Seconds in one unit of the source's times.
     """
     interval_nll = events["interval_code_nll"].to_numpy()

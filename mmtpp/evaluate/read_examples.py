@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from mmtpp.data.samples.actors import ActorPool, map_samples
 from mmtpp.data.samples.plan import Plan
-from mmtpp.evaluate.actors.example_actor import ExampleReader
+from mmtpp.evaluate.actors.example_reader import ExampleReader
 from mmtpp.evaluate.example import DIFFICULTIES, Example
 from mmtpp.inference.model_actor import ModelActorSettings
 

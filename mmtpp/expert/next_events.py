@@ -23,12 +23,12 @@ BLOCK_EVENTS = 2**20
 
 @dataclass(frozen=True, slots=True)
 class ScoredSequence:
-    """A sequence, and the events of it that are scored.
+    """A sequence, and which of its events are targets.
 
     Attributes:
         sequence_id: Name of the sequence.
         past: Its events; the types are indices of the types that the expert knows.
-        is_target: (E,) whether the event is scored; False for the first event.
+        is_target: (E,) whether the event's likelihood counts; False for the first event.
     """
 
     sequence_id: str

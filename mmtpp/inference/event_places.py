@@ -21,7 +21,7 @@ def positioned_events(sample: AssembledRow, events: NDArray[np.integer]) -> list
     window_of = np.searchsorted(starts, events, side="right") - 1
     return [
         PositionedEvents(
-            Address(window["file"], window["group"], window["row"]),
+            Address.from_window(window),
             window["sequence_id"],
             window["start"] + events[window_of == index].astype(np.int64) - starts[index],
         )

@@ -41,7 +41,7 @@ class SoftActor(ModelActor):
     def _past(self, sample: AssembledRow) -> PastEvents:
         """All events of the sequence up to the last one of the sample."""
         [window] = sample.windows
-        address = Address(window["file"], window["group"], window["row"])
+        address = Address.from_window(window)
         stored = self._reader.events(address, 0, window["end"])
         lengths = np.diff(stored.events.text_offsets)
         return PastEvents.from_sequence(stored.times, stored.events.types, lengths)

@@ -9,8 +9,8 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.expert.expert_folder import Expert, load_expert
 from mmtpp.expert.read_sequences import SequenceSettings, read_whole_sequences
 from mmtpp.expert.sequence_state import SequenceState
-from mmtpp.predict.expert_next_event import DensityForecastSettings, forecast_next_events
-from mmtpp.predict.next_event import forecast_rows, forecast_schema
+from mmtpp.predict.density_next_event import DensityForecastSettings, forecast_next_events
+from mmtpp.predict.forecast_result import forecast_rows, forecast_schema
 from mmtpp.runtime.block_tasks import map_blocks
 
 SEQUENCES_PER_TASK = 500

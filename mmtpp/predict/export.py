@@ -8,11 +8,9 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayTaskError
 
 from mmtpp.config.fingerprint import run_name
 from mmtpp.config.schema import RunConfig
-from mmtpp.core.errors import MmtppError
 from mmtpp.model.backbones.registry import family_of_folder
 from mmtpp.model.cpu_bfloat16 import adapt_to_processor
 from mmtpp.model.folders.card import CardBackbone, write_merged_card
@@ -22,6 +20,7 @@ from mmtpp.model.merge import merge_adapter
 from mmtpp.runtime.hardware import Hardware, worker_demand
 from mmtpp.runtime.machines import wait_for_machines
 from mmtpp.runtime.session import start_ray
+from mmtpp.runtime.task_errors import own_errors
 from mmtpp.soft.soft_folder import WEIGHTS_FILE
 from mmtpp.soft.soft_settings import SETTINGS_FILE
 from mmtpp.storage.paths import check_bucket, copy_folder, join
@@ -53,14 +52,10 @@ def export(config: RunConfig) -> dict[str, object]:
         num_cpus=config.training.cpus_per_worker,
         label_selector=config.training.machine_labels,
     )(_merge)
-    try:
+    with own_errors():
         difference = ray.get(
             task.remote(config.model.path, config.model.adapter, output, config.model.precision)
         )
-    except RayTaskError as error:
-        if isinstance(error.cause, MmtppError):
-            raise error.cause from error
-        raise
     logger.info("the merged model differs by at most %.2g nats per label", difference)
     return {"model_uri": output, "max_difference_nats": difference}
 

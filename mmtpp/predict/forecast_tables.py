@@ -1,7 +1,7 @@
 """Forecasts of the event after the last one, as tables, for each kind of model."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -15,7 +15,7 @@ from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.inference.model_sections import build_generation_settings, build_model_location
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.model.loaded_model import ModelLocation
-from mmtpp.predict.expert_next_event import DensityForecastSettings
+from mmtpp.predict.density_next_event import DensityForecastSettings
 from mmtpp.predict.expert_tables import expert_tables
 from mmtpp.predict.next_event import NextEventSettings
 from mmtpp.predict.next_event_actor import NextEventActor, NextEventActorSettings
@@ -23,8 +23,18 @@ from mmtpp.predict.soft_next_event import SoftNextEventActor, SoftNextEventActor
 from mmtpp.runtime.hardware import Hardware, choose_hardware
 from mmtpp.soft.soft_settings import with_memory
 
-Forecasts = tuple[Iterator[pa.Table], dict[str, int]]
-"""Tables of ``next_event.forecast_schema``, and the counts of texts that were not read whole."""
+
+@dataclass(frozen=True, slots=True)
+class ForecastTables:
+    """Forecasts of the sequences of a store.
+
+    Attributes:
+        tables: Tables of ``forecast_result.forecast_schema``; each is computed when it is read.
+        long_texts: Counts of texts that the model cannot read whole, by name.
+    """
+
+    tables: Iterator[pa.Table]
+    long_texts: dict[str, int] = field(default_factory=dict)
 
 
 def forecast_tables(
@@ -33,8 +43,8 @@ def forecast_tables(
     store: PreparedStore,
     sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
-) -> Forecasts:
-    """Forecast the sequences of a store; each table is computed when it is read.
+) -> ForecastTables:
+    """Forecast the sequences of a store.
 
     Args:
         kind: Kind of the model.
@@ -42,10 +52,6 @@ def forecast_tables(
         store: The store.
         sample_settings: Settings of the samples, one for each sequence, without questions.
         trained_tasks: Tasks that the model was trained on.
-
-    Returns:
-        Tables of ``next_event.forecast_schema``, and the counts of texts that the model
-        cannot read whole.
     """
     return PREDICTED_KINDS[kind](config, store, sample_settings, trained_tasks)
 
@@ -55,7 +61,7 @@ def _expert_tables(
     _store: PreparedStore,
     sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
-) -> Forecasts:
+) -> ForecastTables:
     """Forecasts of a temporal expert, which reads no whole texts."""
     settings = DensityForecastSettings(
         trained_tasks=trained_tasks, prediction=config.prediction, seed=config.training.seed
@@ -63,7 +69,7 @@ def _expert_tables(
     tables = expert_tables(
         config.model.path, sample_settings, settings, config.store.machine_labels
     )
-    return tables, {}
+    return ForecastTables(tables)
 
 
 def _soft_tables(
@@ -71,8 +77,8 @@ def _soft_tables(
     store: PreparedStore,
     sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
-) -> Forecasts:
-    """Forecasts of a soft model, and the counts of texts that it cannot read whole."""
+) -> ForecastTables:
+    """Forecasts of a soft model."""
     hardware, location = _hardware_and_location(config, store)
     sample_settings = with_memory(sample_settings, location.scored_uri)
     forecast = DensityForecastSettings(
@@ -84,7 +90,7 @@ def _soft_tables(
     plan = make_plan(sample_settings, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
     tables = map_samples(plan, SoftNextEventActor, settings, pool, title="predict")
-    return tables, plan.long_texts.counts()
+    return ForecastTables(tables, plan.long_texts.counts())
 
 
 def _language_model_tables(
@@ -92,8 +98,8 @@ def _language_model_tables(
     store: PreparedStore,
     sample_settings: SampleSettings,
     trained_tasks: TrainedTasks,
-) -> Forecasts:
-    """Forecasts of a language model, and the counts of texts that it cannot read whole."""
+) -> ForecastTables:
+    """Forecasts of a language model."""
     hardware, location = _hardware_and_location(config, store)
     grid = trained_tasks.interval_range.grid(num_bytes=config.template.time_bytes)
     tasks = tuple(name for name in ("time", "type") if name in trained_tasks.tasks)
@@ -114,7 +120,7 @@ def _language_model_tables(
     plan = make_plan(settings.sample_settings, store.vocabulary.token_ids())
     pool = _actor_pool(config, hardware)
     tables = map_samples(plan, NextEventActor, settings, pool, title="predict")
-    return tables, plan.long_texts.counts()
+    return ForecastTables(tables, plan.long_texts.counts())
 
 
 def _hardware_and_location(
@@ -139,7 +145,7 @@ def _actor_pool(config: RunConfig, hardware: Hardware) -> ActorPool:
 
 
 PREDICTED_KINDS: dict[
-    ModelKind, Callable[[RunConfig, PreparedStore, SampleSettings, TrainedTasks], Forecasts]
+    ModelKind, Callable[[RunConfig, PreparedStore, SampleSettings, TrainedTasks], ForecastTables]
 ] = {
     ModelKind.EXPERT: _expert_tables,
     ModelKind.SOFT: _soft_tables,

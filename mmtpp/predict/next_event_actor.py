@@ -11,12 +11,8 @@ from mmtpp.expert.stored_past import StoredPast
 from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.inference.event_places import positioned_events
 from mmtpp.inference.model_actor import ModelActor, ModelActorSettings
-from mmtpp.predict.next_event import (
-    NextEventForecaster,
-    NextEventSettings,
-    SeenEvents,
-    forecast_schema,
-)
+from mmtpp.predict.forecast_result import forecast_schema
+from mmtpp.predict.next_event import NextEventForecaster, NextEventSettings, SeenEvents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

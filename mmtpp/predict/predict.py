@@ -59,19 +59,19 @@ def predict(config: RunConfig) -> dict[str, object]:
     store = _load_store(config, description)
     sample_settings = _sample_settings(config, store.manifest, description)
     start_ray_for_data(config.store.machine_labels, patience_s=config.run.wait_for_machines_s)
-    tables, long_texts = forecast_tables(
-        description.kind, config, store, sample_settings, trained_tasks
-    )
+    forecasts = forecast_tables(description.kind, config, store, sample_settings, trained_tasks)
     rejections = Rejections(store.uri, store.manifest)
     forecasts_uri = join(run_uri, "forecasts")
-    count = write_forecasts(map(rejections.mark, tables), forecasts_uri, config.prediction)
+    count = write_forecasts(
+        map(rejections.mark, forecasts.tables), forecasts_uri, config.prediction
+    )
     return {
         "forecasts": count,
         "forecasts_uri": forecasts_uri,
         "store_uri": store.uri,
         **store.manifest.counts(),
         **rejections.losses().report(),
-        **long_texts,
+        **forecasts.long_texts,
     }
 
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 from mmtpp.inference.assembled_row import AssembledRow
 from mmtpp.inference.model_actor import ModelActorSettings
 from mmtpp.inference.soft_actor import SoftActor
-from mmtpp.predict.expert_next_event import DensityForecastSettings, Origin, forecast_after
-from mmtpp.predict.next_event import forecast_schema
+from mmtpp.predict.density_next_event import DensityForecastSettings, Origin, forecast_after
+from mmtpp.predict.forecast_result import forecast_schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

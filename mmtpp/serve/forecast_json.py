@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from mmtpp.predict.next_event import Forecast, forecast_rows
+from mmtpp.predict.forecast_result import Forecast, forecast_rows
 
 
 def forecasts_to_json(

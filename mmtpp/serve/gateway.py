@@ -24,10 +24,11 @@ from ray.serve.handle import DeploymentHandle
 from mmtpp.core.errors import MmtppError
 from mmtpp.serve.guards import Guard, read_token
 from mmtpp.serve.live_events import MAX_NAME
-from mmtpp.serve.live_model_interface import ForecastRequest
+from mmtpp.serve.live_model import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest
 from mmtpp.serve.settings import ServeSettings
 from mmtpp.serve.shard import Shard
+from mmtpp.serve.shard_requests import ShardAppend, ShardForecast
 
 logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -99,11 +100,9 @@ def shard_of(sequence_id: str, num_shards: int) -> int:
 class AnyShard(Protocol):
     """A shard in this process or in another one; its methods are those of ``Shard``."""
 
-    def append(self, request: tuple[AppendRequest, bool], /) -> Awaitable[dict[str, Any]]: ...
+    def append(self, asked: ShardAppend, /) -> Awaitable[dict[str, Any]]: ...
 
-    def forecast(
-        self, request: tuple[ForecastRequest, list[float], list[float]], /
-    ) -> Awaitable[dict[str, Any]]: ...
+    def forecast(self, asked: ShardForecast, /) -> Awaitable[dict[str, Any]]: ...
 
     def events(self, sequence_id: str, last: int) -> Awaitable[list[dict[str, Any]]]: ...
 
@@ -122,15 +121,13 @@ class RemoteShard:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
 
-    def append(self, request: tuple[AppendRequest, bool], /) -> Awaitable[dict[str, Any]]:
+    def append(self, asked: ShardAppend, /) -> Awaitable[dict[str, Any]]:
         """Call ``Shard.append``."""
-        return self._handle.append.remote(request)
+        return self._handle.append.remote(asked)
 
-    def forecast(
-        self, request: tuple[ForecastRequest, list[float], list[float]], /
-    ) -> Awaitable[dict[str, Any]]:
+    def forecast(self, asked: ShardForecast, /) -> Awaitable[dict[str, Any]]:
         """Call ``Shard.forecast``."""
-        return self._handle.forecast.remote(request)
+        return self._handle.forecast.remote(asked)
 
     def events(self, sequence_id: str, last: int) -> Awaitable[list[dict[str, Any]]]:
         """Call ``Shard.events``."""
@@ -169,7 +166,7 @@ class Gateway:
             for event in body.events
         ]
         request = AppendRequest(events, body.after, all_or_none=True)
-        answer = await self._ask(self._shard(sequence_id).append((request, False)))
+        answer = await self._ask(self._shard(sequence_id).append(ShardAppend(request)))
         outcomes = answer["outcomes"]
         rejected = [
             {"index": index, **outcome}
@@ -221,7 +218,7 @@ class Gateway:
         self, shard: int, events: Sequence[object], with_forecast: bool
     ) -> dict[str, Any]:
         """The answer of one shard; without it, nobody knows whether its events were appended."""
-        call = self._shards[shard].append((AppendRequest(events), with_forecast))
+        call = self._shards[shard].append(ShardAppend(AppendRequest(events), with_forecast))
         try:
             return await self._ask(call)
         except HTTPException as error:
@@ -237,8 +234,8 @@ class Gateway:
     ) -> dict[str, Any]:
         """Forecast a sequence; ``options`` are further fields of ``ForecastRequest``."""
         request = ForecastRequest(sequence_id, **(options or {}))
-        call = self._shard(sequence_id).forecast((request, list(quantiles), list(waits)))
-        answer = await self._ask(call)
+        asked = ShardForecast(request, tuple(quantiles), tuple(waits))
+        answer = await self._ask(self._shard(sequence_id).forecast(asked))
         if "error" in answer:
             raise HTTPException(422, answer["error"])
         if "forecast" not in answer:

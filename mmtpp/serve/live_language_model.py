@@ -7,8 +7,9 @@ from mmtpp.api.forecaster import Forecaster
 from mmtpp.config.schema import RunConfig
 from mmtpp.core.errors import ConfigError, DataError, MmtppError
 from mmtpp.core.events import MAX_TYPES, EventSequence
-from mmtpp.predict.next_event import Forecast, SeenEvents
-from mmtpp.serve.live_model_interface import ForecastRequest, LiveModel, ReadEvents
+from mmtpp.predict.forecast_result import Forecast
+from mmtpp.predict.next_event import SeenEvents
+from mmtpp.serve.live_model import ForecastRequest, LiveModel, ReadEvents
 
 MAX_CACHE_MIB = 1024
 """Default of the largest memory of the keys and values that a language model keeps, in MiB."""

@@ -1,131 +1,84 @@
-"""The live model of a forecaster: a temporal expert with its states, or a language model."""
+"""What is asked of a model that forecasts live sequences."""
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from mmtpp.api.forecaster import Forecaster
-from mmtpp.config.load import with_values
-from mmtpp.core.errors import ConfigError, DataError, MmtppError
+from mmtpp.core.errors import MmtppError
 from mmtpp.core.events import EventSequence
-from mmtpp.expert.expert_folder import Expert
-from mmtpp.expert.sequence_state import SequenceState
-from mmtpp.model.folders.folder import load_model_vocabulary
-from mmtpp.predict.expert_next_event import DensityForecastSettings, forecast_next_events
-from mmtpp.predict.next_event import Forecast
-from mmtpp.serve.drift_watch import DriftWatch
-from mmtpp.serve.expert_states import ExpertStates
-from mmtpp.serve.live_language_model import MAX_CACHE_MIB, LiveLanguageModel, LiveSoftModel
-from mmtpp.serve.live_model_interface import ForecastRequest, LiveModel, ReadEvents
+from mmtpp.predict.forecast_result import Forecast
 
-MAX_SEQUENCES = 100_000
-"""Default of the largest number of sequences whose states an expert keeps in memory."""
-
-WATCHED_PER_S = 100.0
-"""Default of the largest number of events in a second that are compared with their forecasts."""
+ReadEvents = Callable[[str], EventSequence]
 
 
-def build_live_model(
-    forecaster: Forecaster,
-    *,
-    max_sequences: int,
-    watched_per_s: float = WATCHED_PER_S,
-    max_cache_bytes: int = MAX_CACHE_MIB * 2**20,
-) -> LiveModel:
-    """The live model of a forecaster.
+@dataclass(frozen=True, slots=True)
+class ForecastRequest:
+    """What is asked of a forecast.
 
-    Args:
-        forecaster: A loaded model.
-        max_sequences: Largest number of sequences whose states an expert keeps in memory.
-        watched_per_s: Largest number of new events in a second that an expert compares with the
-            forecasts before them.
-        max_cache_bytes: Largest memory of the keys and values that a language model keeps.
+    Attributes:
+        sequence_id: Name of the sequence.
+        futures: Number of sampled futures.
+        horizon: Length of a future, in the model's unit; 0 for no limit but the number of events.
+        text: Whether the text of the next event is generated.
+        seed: Seed of the futures.
     """
-    if isinstance(forecaster.model, Expert):
-        watch = DriftWatch(forecaster.model, events_per_s=watched_per_s)
-        return LiveExpert(forecaster, forecaster.model, watch, max_sequences=max_sequences)
-    if forecaster.soft is not None:
-        return LiveSoftModel(forecaster)
-    return LiveLanguageModel(forecaster, max_cache_bytes=max_cache_bytes)
+
+    sequence_id: str
+    futures: int = 0
+    horizon: float = 0.0
+    text: bool = False
+    seed: int = 0
 
 
-class LiveExpert(LiveModel):
-    """A temporal expert: new events continue the states of their sequences."""
+class LiveModel(ABC):
+    """Forecasts live sequences.
 
-    def __init__(
-        self, forecaster: Forecaster, expert: Expert, watch: DriftWatch, *, max_sequences: int
-    ) -> None:
-        super().__init__(forecaster)
-        self._expert, self._watch = expert, watch
-        vocabulary = forecaster.vocabulary or load_model_vocabulary(forecaster.path)
-        codes = forecaster.trained_tasks.type_codes
-        # of the forecaster alone: with self, a cycle would keep a replaced model
-        self._settings = lru_cache(maxsize=64)(partial(_build_settings, forecaster))
-        self._states = ExpertStates(
-            expert, vocabulary, codes, max_sequences=max_sequences, watch=watch
-        )
+    Attributes:
+        forecaster: The model.
+        max_batch: Largest number of forecasts that are computed before the first one is answered.
+    """
+
+    max_batch = 64
+
+    def __init__(self, forecaster: Forecaster) -> None:
+        self.forecaster = forecaster
 
     @property
+    @abstractmethod
     def known_codes(self) -> frozenset[int]:
-        """Codes of the types that occurred in the training store."""
-        return frozenset(self.forecaster.trained_tasks.type_codes)
+        """Codes of the types that the model can read."""
 
+    @abstractmethod
     def advance(self, added: Mapping[str, tuple[int, EventSequence]]) -> None:
-        """Continue the states of the sequences."""
-        self._states.advance(added)
+        """Take note of new events: by sequence the number of events before, and the events."""
 
+    def batch_size(self, requests: Sequence[ForecastRequest]) -> int:
+        """Number of the first requests that are forecast together, at least 1."""
+        return min(self.max_batch, len(requests))
+
+    @abstractmethod
     def forecast(
         self, requests: Sequence[ForecastRequest], read: ReadEvents
     ) -> list[Forecast | MmtppError]:
-        """Forecast sequences; requests for the same are computed at once."""
-        groups: dict[tuple[int, float, int], list[int]] = {}
-        states: dict[int, SequenceState] = {}
-        answers: dict[int, Forecast | MmtppError] = {}
-        for index, request in enumerate(requests):
-            try:
-                states[index] = self._state(request, read)
-            except (ConfigError, DataError) as error:
-                answers[index] = error
-            else:
-                key = (request.futures, request.horizon, request.seed)
-                groups.setdefault(key, []).append(index)
-        for (futures, horizon, seed), indices in groups.items():
-            settings = self._settings(futures, horizon, seed)
-            names = [requests[index].sequence_id for index in indices]
-            of_group = [states[index] for index in indices]
-            forecasts = forecast_next_events(names, self._expert, of_group, settings)
-            answers.update(zip(indices, forecasts, strict=True))
-        return [answers[index] for index in range(len(requests))]
+        """Forecast sequences.
 
-    def _state(self, request: ForecastRequest, read: ReadEvents) -> SequenceState:
-        if request.text:
-            raise ConfigError("a temporal expert forecasts no texts", setting="text = true")
-        return self._states.get(request.sequence_id, read)
+        Args:
+            requests: What is asked, at least one; the sequences have events.
+            read: Reads all events of a sequence.
 
+        Returns:
+            A forecast for each request, or why the model cannot answer it.
+        """
+
+    @abstractmethod
     def remove(self, sequence_id: str) -> None:
         """Forget a sequence."""
-        self._states.remove(sequence_id)
 
+    @abstractmethod
     def counts(self) -> dict[str, int]:
-        """Numbers of states in memory, dropped for others and computed from the log; of alerts."""
-        states = self._states
-        return {
-            "states": len(states),
-            "states_dropped": states.num_dropped,
-            "states_computed": states.num_computed,
-            "alerts": self._watch.num_alerts,
-        }
+        """Figures for monitoring, by name."""
 
     def drift(self) -> dict[str, float]:
-        """Figures of the newest events that were compared with the forecasts before them."""
-        return self._watch.figures()
-
-
-def _build_settings(
-    forecaster: Forecaster, futures: int, horizon: float, seed: int
-) -> DensityForecastSettings:
-    changes = {"prediction.num_futures": futures, "prediction.horizon": horizon}
-    return DensityForecastSettings(
-        trained_tasks=forecaster.trained_tasks,
-        prediction=with_values(forecaster.config, changes).prediction,
-        seed=seed,
-    )
+        """How far new events are from the forecasts before them, by name; none by default."""
+        return {}

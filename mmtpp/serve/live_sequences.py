@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from mmtpp.core.errors import MmtppError, ModelError
 from mmtpp.core.events import EventSequence
-from mmtpp.predict.next_event import Forecast
+from mmtpp.predict.forecast_result import Forecast
 from mmtpp.serve.event_log import EventLog, SequenceHead, head_after
 from mmtpp.serve.live_events import EventReader, LiveEvent, RejectedEvent, to_sequence
-from mmtpp.serve.live_model_interface import ForecastRequest, LiveModel
+from mmtpp.serve.live_model import ForecastRequest, LiveModel
 
 
 @dataclass(frozen=True, slots=True)

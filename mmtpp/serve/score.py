@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import orjson
 
 from mmtpp.core.errors import MmtppError
-from mmtpp.predict.next_event import Forecast
+from mmtpp.predict.forecast_result import Forecast
 from mmtpp.serve.forecast_json import forecasts_to_json
 from mmtpp.serve.live_events import RejectedEvent
-from mmtpp.serve.live_model_interface import ForecastRequest
+from mmtpp.serve.live_model import ForecastRequest
 from mmtpp.serve.live_sequences import (
     Accepted,
     AppendRequest,

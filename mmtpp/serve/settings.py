@@ -12,10 +12,10 @@ from pydantic import (
     PositiveInt,
 )
 
+from mmtpp.serve.build_live_model import MAX_SEQUENCES, WATCHED_PER_S
 from mmtpp.serve.event_log import IN_MEMORY
 from mmtpp.serve.live_events import MAX_TEXT
 from mmtpp.serve.live_language_model import MAX_CACHE_MIB
-from mmtpp.serve.live_model import MAX_SEQUENCES, WATCHED_PER_S
 
 MAX_SHARDS = 256
 

@@ -13,20 +13,20 @@ from ray.serve import metrics
 
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.core.errors import MmtppError
-from mmtpp.predict.next_event import Forecast
+from mmtpp.predict.forecast_result import Forecast
+from mmtpp.serve.build_live_model import build_live_model
 from mmtpp.serve.event_log import EventLog
 from mmtpp.serve.forecast_json import forecasts_to_json
 from mmtpp.serve.live_events import RejectedEvent
-from mmtpp.serve.live_model import build_live_model
-from mmtpp.serve.live_model_interface import ForecastRequest, LiveModel
+from mmtpp.serve.live_model import ForecastRequest, LiveModel
 from mmtpp.serve.live_sequences import (
     Accepted,
-    AppendRequest,
     LiveSequences,
     Outcome,
     outcome_name,
 )
 from mmtpp.serve.settings import ServeSettings
+from mmtpp.serve.shard_requests import ShardAppend, ShardForecast
 from mmtpp.track.registered_model import PREFIX, RegisteredModel, find_registered_model
 
 logger = logging.getLogger(__name__)
@@ -133,27 +133,27 @@ class Shard:
         )
 
     @serve.batch(max_batch_size=MAX_BATCH, max_concurrent_batches=CONCURRENT_APPENDS)
-    async def append(self, requests: list[tuple[AppendRequest, bool]]) -> list[dict[str, Any]]:
+    async def append(self, asked: list[ShardAppend]) -> list[dict[str, Any]]:
         """Append events, and forecast their sequences if asked for.
 
         Args:
-            requests: New events, and whether the sequences of the accepted ones are forecast.
+            asked: New events.
 
         Returns:
-            For each request ``outcomes`` of its events, and ``forecasts`` by sequence.
+            For each of them ``outcomes`` of its events, and ``forecasts`` by sequence.
         """
-        outcomes = self._sequences.append([request for request, _ in requests])
+        outcomes = self._sequences.append([one.request for one in asked])
         labels = Counter(outcome_name(outcome) for of_request in outcomes for outcome in of_request)
         for label, count in labels.items():
             self._events.inc(count, {"outcome": label})
         wanted = {
             outcome.sequence_id: None
-            for of_request, (_, with_forecast) in zip(outcomes, requests, strict=True)
+            for of_request, one in zip(outcomes, asked, strict=True)
             for outcome in of_request
-            if with_forecast and isinstance(outcome, Accepted)
+            if one.with_forecast and isinstance(outcome, Accepted)
         }
-        asked = [(ForecastRequest(name), [], []) for name in wanted]
-        answers = await self._answers_after_write(asked)
+        requests = [ShardForecast(ForecastRequest(name)) for name in wanted]
+        answers = await self._answers_after_write(requests)
         # between two batches, another request may have removed the sequence
         removed = {"error": "the sequence was removed before it was forecast"}
         forecasts = {name: answer or removed for name, answer in zip(wanted, answers, strict=True)}
@@ -164,64 +164,54 @@ class Shard:
                 "forecasts": {
                     outcome.sequence_id: forecasts[outcome.sequence_id]
                     for outcome in of_request
-                    if with_forecast and isinstance(outcome, Accepted)
+                    if one.with_forecast and isinstance(outcome, Accepted)
                 },
             }
-            for of_request, (_, with_forecast) in zip(outcomes, requests, strict=True)
+            for of_request, one in zip(outcomes, asked, strict=True)
         ]
 
     @serve.batch(max_batch_size=MAX_BATCH)
-    async def forecast(
-        self, requests: list[tuple[ForecastRequest, list[float], list[float]]]
-    ) -> list[dict[str, Any]]:
+    async def forecast(self, asked: list[ShardForecast]) -> list[dict[str, Any]]:
         """Forecast sequences.
 
         Args:
-            requests: What is asked, quantile levels and waits of each request.
+            asked: The forecasts.
 
         Returns:
-            ``forecast``, or ``error``, or neither for an unknown sequence.
+            For each of them ``forecast``, or ``error``, or neither for an unknown sequence.
         """
-        results = await self._answers(requests)
+        results = await self._answers(asked)
         self._set_gauges()
         return results
 
-    async def _answers_after_write(
-        self, requests: Sequence[tuple[ForecastRequest, list[float], list[float]]]
-    ) -> list[dict[str, Any]]:
+    async def _answers_after_write(self, asked: Sequence[ShardForecast]) -> list[dict[str, Any]]:
         """Forecasts, or the error: the events are in the log, and their sender must know."""
         try:
-            return await self._answers(requests)
+            return await self._answers(asked)
         except MmtppError as error:
             logger.error("shard %d cannot forecast: %s", self._index, error)
-            return [{"error": error.problem}] * len(requests)
+            return [{"error": error.problem}] * len(asked)
 
-    async def _answers(
-        self, requests: Sequence[tuple[ForecastRequest, list[float], list[float]]]
-    ) -> list[dict[str, Any]]:
+    async def _answers(self, asked: Sequence[ShardForecast]) -> list[dict[str, Any]]:
         """Answers to any number of requests, batch by batch."""
         results: list[dict[str, Any]] = []
-        while len(results) < len(requests):
-            left = requests[len(results) :]
+        while len(results) < len(asked):
+            left = asked[len(results) :]
             async with self._turn:
-                size = self._sequences.model.batch_size([request for request, _, _ in left])
+                size = self._sequences.model.batch_size([one.request for one in left])
                 results += self._answer(left[:size])
                 await asyncio.sleep(0)  # appends and checks of health are carried out
         return results
 
-    def _answer(
-        self, requests: Sequence[tuple[ForecastRequest, list[float], list[float]]]
-    ) -> list[dict[str, Any]]:
-        answers = self._sequences.forecast([request for request, _, _ in requests])
-        self._forecasts.inc(len(requests))
+    def _answer(self, asked: Sequence[ShardForecast]) -> list[dict[str, Any]]:
+        answers = self._sequences.forecast([one.request for one in asked])
+        self._forecasts.inc(len(asked))
         levels = self._sequences.model.forecaster.config.prediction.quantiles
         groups: dict[tuple[tuple[float, ...], tuple[float, ...]], list[int]] = {}
-        results: list[dict[str, Any]] = [{}] * len(requests)
-        for index, (answer, (_, quantiles, waits)) in enumerate(
-            zip(answers, requests, strict=True)
-        ):
+        results: list[dict[str, Any]] = [{}] * len(asked)
+        for index, (answer, one) in enumerate(zip(answers, asked, strict=True)):
             if isinstance(answer, Forecast):
-                groups.setdefault((tuple(quantiles) or levels, tuple(waits)), []).append(index)
+                groups.setdefault((one.quantiles or levels, one.waits), []).append(index)
             elif answer is not None:
                 results[index] = {"error": str(answer)}
         for (quantiles, waits), indices in groups.items():

@@ -80,7 +80,14 @@ def run_sweep(
         _check_has_begun(folder)
     run = RunIdentity(sweep.name, uri, uri)
     with MlflowTracker.from_run(sweep.config.tracking, run) as parent:
-        rows = _run_round(sweep, current_round, folder, parent, budget, concurrent_trials)
+        rows = _run_round(
+            sweep,
+            current_round,
+            folder=folder,
+            parent=parent,
+            budget=budget,
+            concurrent_trials=concurrent_trials,
+        )
         num_changed = _count_changes(files_before, _store_files(store_uri))
         if num_changed:
             logger.warning("%d files of the store changed while trials read it", num_changed)
@@ -109,6 +116,7 @@ def _check_has_begun(folder: str) -> None:
 def _run_round(
     sweep: Sweep,
     current_round: Round,
+    *,
     folder: str,
     parent: MlflowTracker,
     budget: Budget,

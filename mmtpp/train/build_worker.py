@@ -68,6 +68,23 @@ class _Start:
     progress: TrainingProgress
 
 
+@dataclass(frozen=True, slots=True)
+class _WorkerSetup:
+    """What the parts of a worker are built from.
+
+    Attributes:
+        config: The whole configuration.
+        inputs: What the driver sent.
+        vocabulary: The vocabulary.
+        group: Rank and devices of the workers.
+    """
+
+    config: RunConfig
+    inputs: WorkerInputs
+    vocabulary: Vocabulary
+    group: RankGroup
+
+
 def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     """Build this rank and restore the newest checkpoint of the run.
 
@@ -90,8 +107,9 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
     start = _find_start(inputs, TrainingProgress(0, plan.fingerprint, vocabulary.hash))
     start_up = inputs.start_up.with_part("load_plan")
     # the first rows are assembled while the model is built
-    rows = _build_rows(training, inputs, plan, vocabulary, group, start.progress.step)
-    engine = _build_engine(config, inputs, vocabulary, group)
+    setup = _WorkerSetup(config, inputs, vocabulary, group)
+    rows = _build_rows(setup, plan, start.progress.step)
+    engine = _build_engine(setup)
     start_up = start_up.with_part("build_engine")
     _restore(engine, start)
     start_up = start_up.with_part("restore")
@@ -101,19 +119,19 @@ def build_worker(inputs: WorkerInputs, stop_request: Any) -> Worker:
         _log_step_size(
             training, inputs.train_sample_settings.max_tokens, group.num_ranks, start.progress.step
         )
-    step_context = _build_step_context(config, inputs, vocabulary, group, engine)
-    monitor = _build_monitor(config, inputs, group, engine, start_up)
+    step_context = _build_step_context(setup, engine)
+    monitor = _build_monitor(setup, engine, start_up)
     return Worker(
         training=training,
         group=group,
         start_progress=start.progress,
         rows=rows,
         step_context=step_context,
-        validation=_build_validation(inputs, group, vocabulary, step_context, monitor.watchdog),
+        validation=_build_validation(setup, step_context, monitor.watchdog),
         checkpoints=CheckpointWriter(
             engine, group.rank, inputs.run.run_uri, training.upload_timeout_s
         ),
-        output=_build_output(config, inputs, group, vocabulary, engine),
+        output=_build_output(setup, engine),
         monitor=monitor,
         interruptions=InterruptionPoll(stop_request),
         metrics=ReportedMetrics({**plan.metrics(), TRAINED_PARAMETERS: float(num_trained)}),
@@ -142,14 +160,8 @@ def _find_start(inputs: WorkerInputs, fresh: TrainingProgress) -> _Start:
     return _Start(checkpoint, inputs.start_uri.rpartition("/")[0], progress)
 
 
-def _build_rows(
-    training: TrainingSection,
-    inputs: WorkerInputs,
-    plan: Plan,
-    vocabulary: Vocabulary,
-    group: RankGroup,
-    first_step: int,
-) -> RankRows:
+def _build_rows(setup: _WorkerSetup, plan: Plan, first_step: int) -> RankRows:
+    training, group = setup.config.training, setup.group
     samples = rank_samples(
         plan,
         seed=training.seed,
@@ -163,15 +175,16 @@ def _build_rows(
         np.arange(training.samples_per_step), rank=group.rank, num_ranks=group.num_ranks
     )
     return RankRows(
-        rows=iter_rows(plan, samples, inputs.train_sample_settings, vocabulary.token_ids()),
+        rows=iter_rows(
+            plan, samples, setup.inputs.train_sample_settings, setup.vocabulary.token_ids()
+        ),
         per_step=len(of_a_step),
         samples_per_epoch=plan.samples_per_epoch,
     )
 
 
-def _build_engine(
-    config: RunConfig, inputs: WorkerInputs, vocabulary: Vocabulary, group: RankGroup
-) -> DeepSpeedEngine:
+def _build_engine(setup: _WorkerSetup) -> DeepSpeedEngine:
+    config, inputs = setup.config, setup.inputs
     sections = EngineSections(
         model=config.model,
         lora=config.lora,
@@ -182,7 +195,7 @@ def _build_engine(
         trains_vision=config.trains_vision,
         soft=inputs.soft,
     )
-    return build_engine(sections, vocabulary, group, inputs.precision)
+    return build_engine(sections, setup.vocabulary, setup.group, inputs.precision)
 
 
 def _restore(engine: DeepSpeedEngine, start: _Start) -> None:
@@ -209,25 +222,20 @@ def _log_step_size(
     )
 
 
-def _build_step_context(
-    config: RunConfig,
-    inputs: WorkerInputs,
-    vocabulary: Vocabulary,
-    group: RankGroup,
-    engine: DeepSpeedEngine,
-) -> StepContext:
-    training, token_ids = config.training, vocabulary.token_ids()
+def _build_step_context(setup: _WorkerSetup, engine: DeepSpeedEngine) -> StepContext:
+    config, group, sample_settings = setup.config, setup.group, setup.inputs.train_sample_settings
+    training, token_ids = config.training, setup.vocabulary.token_ids()
     smoothing = build_smoothing(
         training,
-        time_bytes=inputs.train_sample_settings.template.time_bytes,
-        tick=inputs.train_sample_settings.store.tick,
+        time_bytes=sample_settings.template.time_bytes,
+        tick=sample_settings.store.tick,
         byte_ids=token_ids.byte_ids,
     )
     return StepContext(
         engine=engine,
         batcher=Batcher(
             image_pad=token_ids.image_pad,
-            image_px=inputs.train_sample_settings.image_px,
+            image_px=sample_settings.image_px,
             device=group.device,
             dtype=group.dtype,
             blank_frame=config.shows_blank_frame,
@@ -240,13 +248,8 @@ def _build_step_context(
     )
 
 
-def _build_monitor(
-    config: RunConfig,
-    inputs: WorkerInputs,
-    group: RankGroup,
-    engine: DeepSpeedEngine,
-    start_up: StartUp,
-) -> Monitor:
+def _build_monitor(setup: _WorkerSetup, engine: DeepSpeedEngine, start_up: StartUp) -> Monitor:
+    config, inputs, group = setup.config, setup.inputs, setup.group
     peak, source = peak_flops(group.device, group.dtype)
     if group.rank == 0:
         logger.info("MFU is the fraction of %.3g TFLOP/s, %s", peak / 1e12, source)
@@ -277,30 +280,28 @@ def _build_watchdog(run_uri: str, hang_timeout_s: float, group: RankGroup) -> Wa
 
 
 def _build_validation(
-    inputs: WorkerInputs,
-    group: RankGroup,
-    vocabulary: Vocabulary,
-    step_context: StepContext,
-    watchdog: Watchdog,
+    setup: _WorkerSetup, step_context: StepContext, watchdog: Watchdog
 ) -> Validation | None:
-    settings = inputs.validation_sample_settings
+    settings = setup.inputs.validation_sample_settings
     if settings is None:
         return None
-    return Validation(settings, inputs, group, vocabulary, step_context, watchdog)
+    return Validation(
+        settings=settings,
+        inputs=setup.inputs,
+        group=setup.group,
+        vocabulary=setup.vocabulary,
+        step_context=step_context,
+        watchdog=watchdog,
+    )
 
 
-def _build_output(
-    config: RunConfig,
-    inputs: WorkerInputs,
-    group: RankGroup,
-    vocabulary: Vocabulary,
-    engine: DeepSpeedEngine,
-) -> OutputWriter:
+def _build_output(setup: _WorkerSetup, engine: DeepSpeedEngine) -> OutputWriter:
+    config, inputs, group = setup.config, setup.inputs, setup.group
     has_companions = group.rank == 0 and not config.lora.rank
     return OutputWriter(
         engine=engine,
         rank=group.rank,
-        vocabulary=vocabulary,
+        vocabulary=setup.vocabulary,
         provenance=_build_provenance(config, inputs.trained_tasks, engine.model),
         companions=read_companions(config.model.path) if has_companions else {},
         uri=inputs.output_uri,

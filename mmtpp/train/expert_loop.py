@@ -79,13 +79,13 @@ def _begin(inputs: ExpertInputs, stop_request: Any) -> "_RankTraining":
     restore_expert_checkpoint(fit, inputs)
     tracker = build_rank_tracker(inputs.tracking, inputs.run, rank=rank)
     return _RankTraining(
-        rank,
-        inputs,
-        fit,
-        tracker,
-        InterruptionPoll(stop_request),
-        _ProgressLog(tracker, every=inputs.log_every),
-        inputs.start_up.with_part("sequences"),
+        rank=rank,
+        inputs=inputs,
+        fit=fit,
+        tracker=tracker,
+        interruptions=InterruptionPoll(stop_request),
+        progress_log=_ProgressLog(tracker, every=inputs.log_every),
+        start_up=inputs.start_up.with_part("sequences"),
     )
 
 
@@ -130,7 +130,7 @@ def write_expert(expert: Expert, inputs: ExpertInputs) -> None:
         copy_folder(name, inputs.output_uri)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _RankTraining:
     """The parts of a rank's training.
 

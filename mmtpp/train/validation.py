@@ -60,7 +60,7 @@ class EventSums:
         return EventSums(*(self.as_array() + addend.as_array()).tolist())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
     """The validation windows of a training, and the model that scores them.
 

@@ -24,12 +24,12 @@ from ray.util.state import list_actors
 from cluster.ports import free_ports
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.expert.expert_folder import load_expert
-from mmtpp.predict.next_event import Forecast
+from mmtpp.predict.forecast_result import Forecast
 from mmtpp.serve.app import build
+from mmtpp.serve.build_live_model import build_live_model
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.forecast_json import forecasts_to_json
-from mmtpp.serve.live_model import build_live_model
-from mmtpp.serve.live_model_interface import ForecastRequest
+from mmtpp.serve.live_model import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.serve.settings import ServeSettings
 from mmtpp.track.logged_model import save_forecaster

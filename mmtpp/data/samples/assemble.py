@@ -17,8 +17,8 @@ from mmtpp.core.representation.older_events import images_of
 from mmtpp.core.representation.tokens import TokenIds
 from mmtpp.data.samples.row_columns import (
     RowLayout,
-    columns_of_events,
     image_columns,
+    packed_event_columns,
     question_columns,
     soft_columns,
     token_columns,
@@ -78,7 +78,7 @@ class Assembler:
             "frames": list_array(frames, num_frames),
             **image_columns(windows, layout, frame_of_images),
             "sequences": [[window.planned.sequence_id for window in row] for row in rows],
-            **columns_of_events(windows, layout, supervision, self._settings.targets_delta),
+            **packed_event_columns(windows, layout, supervision, self._settings.targets_delta),
             **question_columns(windows, layout, supervision),
             **soft_columns(windows, layout),
         }

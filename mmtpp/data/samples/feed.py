@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray
-from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mmtpp.core.errors import MmtppError
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.style_layout import SOFT
 from mmtpp.core.representation.tokens import TokenIds
@@ -26,6 +24,7 @@ from mmtpp.data.samples.assemble import Assembler, assemble_samples
 from mmtpp.data.samples.plan import Plan, samples_table
 from mmtpp.data.samples.row_table import row_from_arrow
 from mmtpp.data.samples.sample_settings import SampleSettings
+from mmtpp.runtime.task_errors import own_errors
 
 SAMPLES_PER_BLOCK = 16
 FIRST_CHUNK = 32  # samples; small, so that training starts early
@@ -165,12 +164,9 @@ def _start_task(
 
     def blocks() -> Iterator[pa.Table]:
         for reference in references:
-            try:
-                yield ray.get(reference)
-            except RayTaskError as error:
-                if isinstance(error.cause, MmtppError):
-                    raise error.cause from error
-                raise
+            with own_errors():
+                block = ray.get(reference)
+            yield block
 
     return blocks()
 

@@ -135,7 +135,7 @@ class Plan:
         num_older = older.num_samples
         num_drawn = 0
         if num_older and replay:
-            wanted = replay * self.num_targets() / older.num_targets()
+            wanted = replay * self.num_scored() / older.num_scored()
             num_drawn = min(num_older, max(1, round(wanted * num_older)))
         return replace(
             self,
@@ -158,7 +158,7 @@ class Plan:
         windows = self.windows.take(pa.array(chosen, pa.int64())).combine_chunks()
         return replace(self, windows=windows, offsets=np.arange(len(chosen) + 1))
 
-    def num_targets(self, first_sample: int = 0) -> int:
+    def num_scored(self, first_sample: int = 0) -> int:
         """Number of scored events in the samples from ``first_sample`` on."""
         windows = self.windows.slice(int(self.offsets[first_sample]))
         first, end = (windows[name].to_numpy() for name in ("first_scored", "end"))
@@ -167,9 +167,9 @@ class Plan:
     def replay_metrics(self) -> dict[str, float]:
         """Numbers of new targets, of older ones, and of older ones in an epoch, on average."""
         num_new, replay = self.num_visited, self.replay
-        older = self.num_targets(num_new)
+        older = self.num_scored(num_new)
         return {
-            "data/new_targets": float(self.num_targets() - older),
+            "data/new_targets": float(self.num_scored() - older),
             "data/older_targets": float(older),
             "data/replayed_targets_per_epoch": older * replay.num_drawn / max(1, replay.num_older),
         }

@@ -98,7 +98,7 @@ def token_columns(
     }
 
 
-def columns_of_events(
+def packed_event_columns(
     windows: list[WrittenWindow], layout: RowLayout, supervision: Supervision, targets_delta: float
 ) -> dict[str, pa.Array]:
     """The columns with one value per event.

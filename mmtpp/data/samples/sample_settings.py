@@ -47,7 +47,7 @@ class SampleSettings:
         max_sequences: Number of sequences to use, in order of their ids; 0 uses all.
         targets_delta: Events that temporal compression with this threshold drops are no targets.
         packed: Whether a sample holds several windows or one.
-        seed: Seed of the packing.
+        seed: Seed of the job. The packing follows it, and so do the futures of an evaluation.
         supervision: Which tokens are labels and which questions are asked.
         max_text_tokens: Maximum number of tokens in a text; 0 truncates none.
         long_events: ``truncate`` or ``fail``, as ``window.long_events``.

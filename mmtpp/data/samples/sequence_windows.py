@@ -14,7 +14,8 @@ from mmtpp.core.representation.template import Template
 from mmtpp.core.representation.text_truncation import cut_with_truncation, truncate_texts
 from mmtpp.core.representation.window import EventTooLongError, TimeRange, Window
 from mmtpp.data.samples.event_span import usable_events
-from mmtpp.data.samples.long_texts import FittedWindow, LongTexts, find_long_texts, fit_questions
+from mmtpp.data.samples.fitted_windows import FittedWindow, fit_questions
+from mmtpp.data.samples.long_texts import LongTexts, find_long_texts
 from mmtpp.data.samples.plan import WINDOW_SCHEMA
 from mmtpp.data.samples.sample_settings import SampleSettings
 from mmtpp.data.store.stored_sequence import StoredSequence

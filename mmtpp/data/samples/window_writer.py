@@ -17,9 +17,21 @@ from mmtpp.data.store.store_reader import StoreReader
 from mmtpp.data.store.stored_sequence import Address, StoredEvents
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedWindow:
-    """A row of ``WINDOW_SCHEMA``."""
+    """A row of ``plan.WINDOW_SCHEMA``.
+
+    Attributes:
+        sequence_id: Id of the sequence.
+        address: Place of the sequence in the store.
+        start: First event, from 0.
+        end: Event after the last one.
+        first_scored: First event that is scored; those before it overlap with the window before.
+        similar: (E,) which events compression writes as one token.
+        first_question: First question in words that is asked after the window, from 0.
+        end_question: Question after the last one; 0 if none is asked.
+        longest_text: Number of tokens to which longer texts are cut; None cuts no text.
+    """
 
     sequence_id: str
     address: Address
@@ -40,17 +52,16 @@ class PlannedWindow:
         start, end = row["start"], row["end"]
         bits = np.frombuffer(row["similar"], dtype=np.uint8)
         similar = np.unpackbits(bits, count=end - start).astype(np.bool_)
-        address = Address(row["file"], row["group"], row["row"])
         return cls(
-            row["sequence_id"],
-            address,
-            start,
-            end,
-            row["first_scored"],
-            similar,
-            row["first_question"],
-            row["end_question"],
-            row.get("longest_text"),  # plans of earlier versions have no such column
+            sequence_id=row["sequence_id"],
+            address=Address.from_window(row),
+            start=start,
+            end=end,
+            first_scored=row["first_scored"],
+            similar=similar,
+            first_question=row["first_question"],
+            end_question=row["end_question"],
+            longest_text=row.get("longest_text"),  # plans of earlier versions have no such column
         )
 
 

@@ -1,7 +1,8 @@
 """The sequences of a store's file, and their addresses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,15 @@ class Address:
     file: str
     group: int
     row: int
+
+    @classmethod
+    def from_window(cls, window: Mapping[str, Any]) -> "Address":
+        """The address of a window's sequence.
+
+        Args:
+            window: A row of a plan.
+        """
+        return cls(window["file"], window["group"], window["row"])
 
 
 @dataclass(frozen=True, slots=True)

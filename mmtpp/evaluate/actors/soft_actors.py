@@ -9,7 +9,7 @@ import torch
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
 from mmtpp.core.seeds import seed_from
 from mmtpp.core.times.clock import round_to_ticks
-from mmtpp.evaluate.actors.horizon_actor import FUTURE_SCHEMA, future_rows
+from mmtpp.evaluate.actors.future_actor import FUTURE_SCHEMA, future_rows
 from mmtpp.evaluate.scores.density_targets import density_columns
 from mmtpp.evaluate.scores.targets import complete_targets, event_columns
 from mmtpp.expert.expert_futures import FutureSettings, sample_futures
@@ -84,7 +84,7 @@ class SoftFutureActor(SoftActor):
         self._settings = settings
 
     def process(self, sample: AssembledRow) -> pa.Table:
-        """Draw the futures of one origin, ``horizon_actor.FUTURE_SCHEMA``."""
+        """Draw the futures of one origin, ``future_actor.FUTURE_SCHEMA``."""
         wanted = self._settings.futures
         name = sample.sequence_ids[0].as_py()
         origin = int(sample.event_values("position")[-1])

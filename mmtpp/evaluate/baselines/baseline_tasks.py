@@ -1,20 +1,19 @@
 """Classical baselines on the cluster: fitted while the model scores, then evaluated in parallel."""
 
-import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.exceptions import RayTaskError
 
-from mmtpp.core.errors import MmtppError
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.core.point_processes.history import History
 from mmtpp.evaluate.baselines.classical import Baselines, interval_range_of, select_targets
+from mmtpp.runtime.block_tasks import group_sequences
 from mmtpp.runtime.machines import task_options
 from mmtpp.runtime.progress import ProgressBar
+from mmtpp.runtime.task_errors import own_errors
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +83,9 @@ class BaselineTasks:
         names = set(targets["sequence_id"].to_pylist())
         wanted = [history for history in self._test if history.sequence_id in names]
         try:
-            self._wait()
-            return select_targets(list(self._forecasts(wanted)), targets)
-        except RayTaskError as error:
-            if isinstance(error.cause, MmtppError):
-                raise error.cause from error
-            raise
+            with own_errors():
+                self._wait()
+                return select_targets(list(self._forecasts(wanted)), targets)
         finally:
             ray.kill(self._counter)
 
@@ -106,7 +102,12 @@ class BaselineTasks:
 
     def _forecasts(self, histories: Sequence[History]) -> Iterator[dict[str, pa.Table]]:
         task: Any = ray.remote(**self._options)(_forecast)
-        tasks = [task.remote(self._fitted, block) for block in _blocks(histories)]
+        blocks = group_sequences(
+            histories,
+            [len(history.times) for history in histories],
+            events_per_block=BLOCK_EVENTS,
+        )
+        tasks = [task.remote(self._fitted, block) for block in blocks]
         progress = ProgressBar("evaluate: baselines", total=len(tasks), unit="tasks")
         for task_result in tasks:
             yield ray.get(task_result)
@@ -140,12 +141,3 @@ def _fit(
 def _forecast(fitted: Baselines, histories: Sequence[History]) -> dict[str, pa.Table]:
     forecasts = [fitted.forecast(history) for history in histories]
     return {name: pa.concat_tables([tables[name] for tables in forecasts]) for name in forecasts[0]}
-
-
-def _blocks(histories: Sequence[History]) -> list[list[History]]:
-    """Group whole sequences into blocks of about ``BLOCK_EVENTS`` events."""
-    ends = itertools.accumulate(len(history.times) for history in histories)
-    blocks: dict[int, list[History]] = {}
-    for end, history in zip(ends, histories, strict=True):
-        blocks.setdefault(end // BLOCK_EVENTS, []).append(history)
-    return list(blocks.values())

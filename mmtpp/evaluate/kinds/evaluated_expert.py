@@ -3,7 +3,6 @@
 Axes: N targets, K types.
 """
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from mmtpp.expert.expert_forecasts import ExpertForecasts, density_grid
 from mmtpp.expert.expert_futures import FutureSettings
 from mmtpp.expert.next_events import NextEvents, ScoredSequence
 from mmtpp.expert.read_sequences import SequenceSettings, read_sequences
-from mmtpp.runtime.block_tasks import map_blocks
+from mmtpp.runtime.block_tasks import group_sequences, map_blocks
 
 EVENTS_PER_TASK = 20_000  # about, in whole sequences
 
@@ -48,19 +47,19 @@ class EvaluatedExpert(EvaluatedModel):
         return map_blocks(
             forecast_sequences,
             self._expert,
-            sequence_blocks(self._sequences),
+            self._blocks(),
             ForecastAxes(grid, np.asarray(codes)),
             machine_labels=self.context.task_labels,
             title="evaluate: forecasts",
         )
 
     def sample_futures(self) -> Iterable[pa.Table]:
-        """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
+        """Futures of all origins, ``future_actor.FUTURE_SCHEMA``, in any order."""
         evaluation = self.context.evaluation
         return map_blocks(
             sample_sequence_futures,
             self._expert,
-            sequence_blocks(self._sequences),
+            self._blocks(),
             FutureSettings(
                 evaluation.num_futures, evaluation.horizon, evaluation.max_future_events
             ),
@@ -92,14 +91,9 @@ class EvaluatedExpert(EvaluatedModel):
             )
         )
 
-
-def sequence_blocks(sequences: Sequence[ScoredSequence]) -> list[list[ScoredSequence]]:
-    """Group whole sequences into blocks of about ``EVENTS_PER_TASK`` events."""
-    ends = itertools.accumulate(map(len, sequences))
-    blocks: dict[int, list[ScoredSequence]] = {}
-    for end, sequence in zip(ends, sequences, strict=True):
-        blocks.setdefault(end // EVENTS_PER_TASK, []).append(sequence)
-    return list(blocks.values())
+    def _blocks(self) -> list[list[ScoredSequence]]:
+        num_events = map(len, self._sequences)
+        return group_sequences(self._sequences, num_events, events_per_block=EVENTS_PER_TASK)
 
 
 def forecast_sequences(

@@ -13,9 +13,9 @@ from mmtpp.data.samples.actors import map_samples
 from mmtpp.data.samples.make_plan import make_plan
 from mmtpp.data.samples.plan import Plan
 from mmtpp.data.samples.sample_settings import SampleSettings
-from mmtpp.evaluate.actors.forecast_actor import TargetScorer, TargetScorerSettings
-from mmtpp.evaluate.actors.horizon_actor import FutureActor, FutureActorSettings
-from mmtpp.evaluate.actors.written_texts import GenerationTargets
+from mmtpp.evaluate.actors.future_actor import FutureActor, FutureActorSettings
+from mmtpp.evaluate.actors.target_scorer import TargetScorer, TargetScorerSettings
+from mmtpp.evaluate.actors.target_texts import GenerationTargets
 from mmtpp.evaluate.example import Example
 from mmtpp.evaluate.kinds.evaluated_model import EvaluatedModel
 from mmtpp.evaluate.read_examples import read_examples
@@ -61,7 +61,7 @@ class EvaluatedLanguageModel(EvaluatedModel):
         _ = self._planned_windows
 
     def sample_futures(self) -> Iterable[pa.Table]:
-        """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
+        """Futures of all origins, ``future_actor.FUTURE_SCHEMA``, in any order."""
         context, evaluation = self.context, self.context.evaluation
         supervision = FutureOrigins(
             ("time",), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon

@@ -46,7 +46,7 @@ class EvaluatedModel(ABC):
 
     @abstractmethod
     def sample_futures(self) -> Iterable[pa.Table]:
-        """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
+        """Futures of all origins, ``future_actor.FUTURE_SCHEMA``, in any order."""
 
     def examples(self, targets: pa.Table) -> list[Example]:
         """Windows of the report with the model's attention; none for a model without windows.

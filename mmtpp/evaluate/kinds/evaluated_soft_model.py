@@ -45,7 +45,7 @@ class EvaluatedSoftModel(EvaluatedModel):
         return self._target_plan.long_texts.metrics("targets_")
 
     def sample_futures(self) -> Iterable[pa.Table]:
-        """Futures of all origins, ``horizon_actor.FUTURE_SCHEMA``, in any order."""
+        """Futures of all origins, ``future_actor.FUTURE_SCHEMA``, in any order."""
         context, evaluation = self.context, self.context.evaluation
         origins = FutureOrigins(
             (), num_origins=evaluation.origins_per_sequence, horizon=evaluation.horizon

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from mmtpp.core.representation.window import future_origins
 from mmtpp.core.seeds import seed_from
-from mmtpp.evaluate.actors.horizon_actor import FUTURE_SCHEMA, future_rows
+from mmtpp.evaluate.actors.future_actor import FUTURE_SCHEMA, future_rows
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.expert.expert_futures import FUTURES_PER_PASS, FutureSettings, sample_futures
 from mmtpp.expert.next_events import ScoredSequence
@@ -34,7 +34,7 @@ def sample_sequence_futures(
         seed: Seed of the draws, combined with the origin.
 
     Returns:
-        Table of ``horizon_actor.FUTURE_SCHEMA``.
+        Table of ``future_actor.FUTURE_SCHEMA``.
     """
     rows: list[dict[str, object]] = []
     all_origins = list(_origins(sequences, settings, num_origins))

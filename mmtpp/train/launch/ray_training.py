@@ -82,6 +82,7 @@ def train_on_workers(planned: PlannedTraining, tracker: MlflowTracker) -> Finish
             report = _fit(lambda: _build_trainer(planned, stop_request), training, run_uri)
     except TrainingFailedError as error:
         tracker.log_text("error.txt", str(error))
+        _log_failures(error)
         raise _cause(error, training, run_uri, patience_s=patience_s) from error
     outcome, metrics = TrainingOutcome.from_report(
         {key: value for key, value in report.items() if isinstance(value, float)}
@@ -219,9 +220,19 @@ def _cause(
             f"training.max_failures = {training.max_failures}",
         )
     if isinstance(error, WorkerGroupError):
-        for rank, failure in sorted(error.worker_failures.items()):
-            inner = failure.cause if isinstance(failure, RayTaskError) else failure
-            if isinstance(inner, MmtppError):
-                return inner
-            logger.error("rank %d: %s", rank, failure)
+        own = (_inner(failure) for _, failure in sorted(error.worker_failures.items()))
+        return next((inner for inner in own if isinstance(inner, MmtppError)), error)
     return error
+
+
+def _log_failures(error: TrainingFailedError) -> None:
+    """Log the errors of ranks that are not the project's own, which carry a traceback."""
+    if isinstance(error, WorkerGroupError):
+        for rank, failure in sorted(error.worker_failures.items()):
+            if not isinstance(_inner(failure), MmtppError):
+                logger.error("rank %d: %s", rank, failure)
+
+
+def _inner(failure: Exception) -> BaseException:
+    """The error that a worker raised."""
+    return failure.cause if isinstance(failure, RayTaskError) else failure

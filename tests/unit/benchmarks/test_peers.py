@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from benchmarks.peers.evaluation_measure import parts_of
 from benchmarks.peers.measured_process import cpu_seconds
 from benchmarks.peers.stand_ins import import_with_stand_ins
 from benchmarks.peers.training_measure import WARM_UP, UpdateMeter, held_out_loss, pad_windows
+from benchmarks.peers.training_operators import ATTENTION, BETWEEN, OTHERS, PRODUCTS, OperatorTimes
 from benchmarks.peers.training_ours import pack_windows
 from benchmarks.peers.training_rows import Case
 from benchmarks.peers.trials import Record, Trial, TrialFile
@@ -231,7 +233,41 @@ def _trainings(crosses: float | None) -> dict[str, training_part.CaseRecords]:
         f"{training_part.TRL}, 1 rows a batch": record(loss=1.9, crosses=crosses),
     }
     rows = Record(Trial("m", {}), {"windows": 4, "median_tokens": 9.0, "trained_tokens": 36})
-    return {"short": training_part.CaseRecords(rows, trainings)}
+    operators = dict.fromkeys(training_part.KINDS, 1.25)
+    ours = {"operators": operators, "flops_per_token": 2e9, "peak_flops": 1e11}
+    profiles = {
+        training_part.OURS: Record(Trial("m", {}), ours),
+        f"{training_part.IN_ORDER}, 1 a batch": Record(Trial("m", {}), {"operators": operators}),
+    }
+    return {"short": training_part.CaseRecords(rows, trainings, profiles)}
+
+
+def test_the_report_says_what_share_of_the_peak_the_floor_needs():
+    """30 and 10 tokens/s of 2·10⁹ operations each, of 10¹¹ a second: 60 % and 20 %."""
+    lines = training_part.section(_trainings(None))
+    other = f"{training_part.IN_ORDER}, 1 a batch"
+    assert f"| {other} | 1.2 | 1.2 | 1.2 | 1.2 |" in lines
+    (line,) = [line for line in lines if "of large matrices" in line]
+    assert f"mmtpp 60% of it, {other} 20% of it" in line
+    assert line.endswith(f"1.5 times the speed of {other} is 30%.")
+
+
+def test_operators_are_timed_by_kind():
+    matrix, heads = torch.randn(1500, 1500), torch.randn(1, 2, 900, 64)
+    times = OperatorTimes()
+    times.start()
+    for _ in range(5):
+        matrix @ matrix
+    products_only = times.stop()
+    times = OperatorTimes()
+    times.start()
+    torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
+    time.sleep(0.3)
+    attention = times.stop()
+    assert products_only[PRODUCTS] > 0.9 * sum(products_only.values())
+    assert products_only[ATTENTION] == 0
+    assert attention[ATTENTION] > 10 * (attention[PRODUCTS] + attention[OTHERS])
+    assert attention[BETWEEN] >= 0.3
 
 
 def test_the_report_of_trainings_compares_losses_of_the_same_updates_only():

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmtpp.evaluate.actors.answer_actor import ANSWER_SCHEMA
+from mmtpp.evaluate.actors.answer_scorer import ANSWER_SCHEMA
 from mmtpp.evaluate.answers import answer_estimates
 from mmtpp.evaluate.scores.estimates import as_json_tree, finite_values
 from mmtpp.evaluate.scores.text_metrics import text_scores

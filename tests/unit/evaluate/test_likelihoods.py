@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmtpp.evaluate.actors.likelihood_actor import WINDOW_SCHEMA
+from mmtpp.evaluate.actors.window_scorer import WINDOW_SCHEMA
 from mmtpp.evaluate.likelihoods import WindowScores, loss_metrics
 
 

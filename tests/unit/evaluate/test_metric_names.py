@@ -9,8 +9,8 @@ import pyarrow as pa
 from mmtpp import evaluate
 from mmtpp.core.forecasting.event_matching import EventSet
 from mmtpp.core.training.loss_sums import LossSums
-from mmtpp.evaluate.actors.answer_actor import ANSWER_SCHEMA
-from mmtpp.evaluate.actors.likelihood_actor import EVENT_SCHEMA
+from mmtpp.evaluate.actors.answer_scorer import ANSWER_SCHEMA
+from mmtpp.evaluate.actors.window_scorer import EVENT_SCHEMA
 from mmtpp.evaluate.answers import answer_estimates
 from mmtpp.evaluate.baselines.code_baseline import BaselineCounts, IntervalCodeBaseline
 from mmtpp.evaluate.horizon import horizon_estimates

@@ -10,7 +10,7 @@ from mmtpp.config.schema import PredictionSection
 from mmtpp.core.forecasting.interval_forecasts import IntervalRange
 from mmtpp.model.folders.record import TrainedTasks
 from mmtpp.predict.forecast_files import write_forecasts
-from mmtpp.predict.next_event import forecast_schema
+from mmtpp.predict.forecast_result import forecast_schema
 from mmtpp.predict.predict import _without_held_out
 
 

@@ -277,7 +277,7 @@ PUBLIC = {
     "mmtpp.api.sequences",
     "mmtpp.core.events",
     "mmtpp.data.store.images",
-    "mmtpp.predict.next_event",
+    "mmtpp.predict.forecast_result",
 }
 FILES = sorted((ROOT / PROJECT).rglob("*.py"))
 PACKAGES = [path for path in FILES if path.name == "__init__.py"]

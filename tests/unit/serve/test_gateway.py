@@ -19,7 +19,9 @@ from mmtpp.api.forecaster import Forecaster
 from mmtpp.core.errors import StorageError
 from mmtpp.serve.event_log import EventLog
 from mmtpp.serve.gateway import Gateway, GatewayWithShard, MixedEvents, shard_of, web_application
+from mmtpp.serve.live_sequences import AppendRequest
 from mmtpp.serve.settings import ServeSettings
+from mmtpp.serve.shard_requests import ShardAppend, ShardForecast
 from tests.helpers.live_models import KNOWN, TYPES, expert_forecaster
 
 
@@ -34,16 +36,16 @@ class _Shard:
         self._error = error
         self.accepted: list[object] = []
 
-    async def append(self, request: tuple) -> dict[str, Any]:
+    async def append(self, asked: ShardAppend) -> dict[str, Any]:
         self._raise()
-        events = request[0].events
+        events = asked.request.events
         self.accepted += events
         outcomes = [{"position": index, "repeated": False} for index in range(len(events))]
         return {"outcomes": outcomes, "forecasts": {}}
 
-    async def forecast(self, request: tuple) -> dict[str, Any]:
+    async def forecast(self, asked: ShardForecast) -> dict[str, Any]:
         self._raise()
-        return {"forecast": {"sequence_id": request[0].sequence_id}}
+        return {"forecast": {"sequence_id": asked.request.sequence_id}}
 
     async def events(self, sequence_id: str, last: int) -> list[dict[str, Any]]:
         self._raise()
@@ -65,12 +67,12 @@ class _Shard:
 class _SilentShard(_Shard):
     """Never answers."""
 
-    async def append(self, request: tuple) -> dict[str, Any]:
+    async def append(self, asked: ShardAppend) -> dict[str, Any]:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def forecast(self, request: tuple) -> dict[str, Any]:
-        return await self.append(request)
+    async def forecast(self, asked: ShardForecast) -> dict[str, Any]:
+        return await self.append(ShardAppend(AppendRequest([])))
 
 
 def _gateway(*shards: _Shard) -> Gateway:

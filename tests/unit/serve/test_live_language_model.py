@@ -9,11 +9,11 @@ import pytest
 
 from mmtpp.core.errors import MmtppError
 from mmtpp.model.decoding.continued_rows import PASS_TOKENS
-from mmtpp.predict.next_event import Forecast
+from mmtpp.predict.forecast_result import Forecast
+from mmtpp.serve.build_live_model import build_live_model
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.forecast_json import forecasts_to_json
-from mmtpp.serve.live_model import build_live_model
-from mmtpp.serve.live_model_interface import ForecastRequest
+from mmtpp.serve.live_model import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from tests.helpers.live_models import KNOWN, TYPES, language_forecaster
 

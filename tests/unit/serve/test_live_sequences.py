@@ -10,11 +10,11 @@ import pytest
 
 from mmtpp.api.forecaster import Forecaster
 from mmtpp.core.errors import ConfigError, ModelError, StorageError
-from mmtpp.predict.next_event import Forecast
+from mmtpp.predict.forecast_result import Forecast
+from mmtpp.serve.build_live_model import build_live_model
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
 from mmtpp.serve.live_events import RejectedEvent
-from mmtpp.serve.live_model import build_live_model
-from mmtpp.serve.live_model_interface import ForecastRequest
+from mmtpp.serve.live_model import ForecastRequest
 from mmtpp.serve.live_sequences import Accepted, AppendRequest, LiveSequences, outcome_name
 from tests.helpers.live_models import KNOWN, TYPES, expert_forecaster
 

@@ -11,8 +11,8 @@ from mmtpp.api.forecaster import Forecaster
 from mmtpp.expert.expert_folder import Expert
 from mmtpp.model.folders.record import write_tasks
 from mmtpp.serve import score
+from mmtpp.serve.build_live_model import build_live_model
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_sequences import LiveSequences
 from mmtpp.serve.score import Scorer
 from tests.helpers.live_models import expert_forecaster

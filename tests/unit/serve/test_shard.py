@@ -5,11 +5,12 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+from mmtpp.serve.build_live_model import build_live_model
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import build_live_model
-from mmtpp.serve.live_model_interface import ForecastRequest
+from mmtpp.serve.live_model import ForecastRequest
 from mmtpp.serve.live_sequences import AppendRequest, LiveSequences
 from mmtpp.serve.shard import Shard
+from mmtpp.serve.shard_requests import ShardForecast
 from mmtpp.track.registered_model import RegisteredModel
 from tests.helpers.live_models import TYPES, language_forecaster
 
@@ -48,7 +49,7 @@ def test_other_requests_are_carried_out_between_two_batches():
             await asyncio.sleep(0)
 
     async def run() -> list[dict[str, Any]]:
-        asked = [(ForecastRequest(name), [], []) for name in names]
+        asked = [ShardForecast(ForecastRequest(name)) for name in names]
         answers, _ = await asyncio.gather(_shard(live)._answers(asked), append_next())
         return answers
 
@@ -84,7 +85,7 @@ def test_batches_of_many_requests_take_turns():
 
     async def run() -> None:
         shard = _shard(live)
-        waiting = [shard._answers([(ForecastRequest(name), [], [])]) for name in names]
+        waiting = [shard._answers([ShardForecast(ForecastRequest(name))]) for name in names]
         await asyncio.gather(check_health(), *waiting)
 
     asyncio.run(run())

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmtpp.core.errors import ConfigError, StorageError
+from mmtpp.serve.build_live_model import build_live_model
 from mmtpp.serve.event_log import IN_MEMORY, EventLog
-from mmtpp.serve.live_model import build_live_model
 from mmtpp.serve.live_sequences import LiveSequences
 from mmtpp.stream import service_client, service_delivery
 from mmtpp.stream.commit_record import CommitRecord

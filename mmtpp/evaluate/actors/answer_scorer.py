@@ -65,7 +65,7 @@ class AnswerScorer(ModelActor):
         [window] = sample.windows
         likelihoods = self._forecaster(sample.row, self.loaded.batcher(sample.row)).qa
         assert likelihoods is not None
-        address = Address(window["file"], window["group"], window["row"])
+        address = Address.from_window(window)
         questions = self._reader.questions(address)
         rows: list[dict[str, object]] = []
         for index in range(window["first_question"], window["end_question"]):

@@ -1,4 +1,4 @@
-"""Forecast the event after the last event of sequences with a temporal expert."""
+"""Densities forecast the event after the last one of sequences: an expert's or a soft model's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,7 @@ from mmtpp.expert.expert_futures import FUTURES_PER_PASS, FutureSettings, sample
 from mmtpp.expert.rollout import ExpertRollout, Rollout
 from mmtpp.expert.sequence_state import SequenceState, forecasts_after
 from mmtpp.model.folders.record import TrainedTasks
-from mmtpp.predict.next_event import (
-    Forecast,
-    FutureEvent,
-    named_futures,
-    named_probabilities,
-)
+from mmtpp.predict.forecast_result import Forecast, FutureEvent, named_futures, named_probabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

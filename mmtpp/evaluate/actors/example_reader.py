@@ -52,9 +52,7 @@ class ExampleReader(ModelActor):
         [window] = sample.windows
         start, end = max(window["start"], window["end"] - MAX_EVENTS), window["end"]
         num_skipped = start - window["start"]
-        stored = self._store.events(
-            Address(window["file"], window["group"], window["row"]), start, end
-        )
+        stored = self._store.events(Address.from_window(window), start, end)
         events = stored.events
         bits = np.frombuffer(window["similar"], dtype=np.uint8)
         similar = np.unpackbits(bits, count=end - window["start"])[num_skipped:].astype(np.bool_)

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from mmtpp.core.forecasting.interval_forecasts import IntervalGrid
-from mmtpp.evaluate.actors.gated_targets import ExpertScorer
-from mmtpp.evaluate.actors.written_texts import GenerationTargets, TargetTexts
+from mmtpp.evaluate.actors.expert_scorer import ExpertScorer
+from mmtpp.evaluate.actors.target_texts import GenerationTargets, TargetTexts
 from mmtpp.evaluate.scores.targets import target_table
 from mmtpp.expert.gated_expert import load_gated_expert
 from mmtpp.inference.assembled_row import AssembledRow
