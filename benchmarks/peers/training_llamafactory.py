@@ -21,8 +21,8 @@ from transformers import TrainerCallback
 
 from benchmarks.peers.measured_process import num_cores, run_as_trial
 from benchmarks.peers.stand_ins import import_with_stand_ins
+from benchmarks.peers.training_case import BASE, ROW_TOKENS, Case, load_case
 from benchmarks.peers.training_measure import LEARNING_RATE, UpdateMeter, trained_windows
-from benchmarks.peers.training_rows import BASE, ROW_TOKENS, Case, load_case
 
 MAX_TOKENS = ROW_TOKENS - 1
 

@@ -1,16 +1,19 @@
 """What all trainings share: the model, the optimiser, the held-out loss, the meter of updates."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.peers.measured_process import Meter, num_cores, peak_mib
+from benchmarks.peers.training_case import Case
 from benchmarks.peers.training_operators import OperatorTimes
-from benchmarks.peers.training_rows import Case
+from mmtpp.core.representation.tokens import Modality
 from mmtpp.model.base_folder import build_tiny
+from mmtpp.model.processor import PATCH_PX, pixel_values
 
 LEARNING_RATE = 1e-3
 WARM_UP = 2  # updates that are not measured
@@ -18,10 +21,10 @@ NO_LABEL = -100
 
 
 def build_model(case: Case) -> Any:
-    """The tiny Qwen2.5-VL, the same for all; without images its vision tower is not trained."""
+    """The tiny Qwen2.5-VL, the same for all; its vision tower is trained if there are images."""
     torch.set_num_threads(num_cores())
     model = build_tiny(case.vocabulary, seed=0).train()
-    model.model.visual.requires_grad_(False)
+    model.model.visual.requires_grad_(case.has_images)
     return model
 
 
@@ -32,17 +35,43 @@ def build_optimizer(model: torch.nn.Module) -> torch.optim.AdamW:
 
 
 def trained_windows(case: Case) -> list[dict[str, list[int]]]:
-    """Token ids and labels of the trained windows; the first token has no predecessor."""
+    """Token ids and labels of the trained windows."""
     return [
-        {"input_ids": ids.tolist(), "labels": [NO_LABEL, *ids[1:].tolist()]}
-        for ids in case.ids[: case.num_train]
+        {"input_ids": case.ids[window].tolist(), "labels": labels_of(case, window).tolist()}
+        for window in range(case.num_train)
     ]
 
 
-def pad_windows(windows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+def labels_of(case: Case, window: int) -> NDArray[np.int64]:
+    """(T,) labels of a window: not its first token, which has no predecessor, nor images."""
+    labels = np.where(
+        case.modality[window] == Modality.MASKED, NO_LABEL, case.ids[window].astype(np.int64)
+    )
+    labels[:1] = NO_LABEL
+    return labels
+
+
+def image_inputs(case: Case, windows: Iterable[int]) -> dict[str, torch.Tensor]:
+    """What transformers' Qwen2.5-VL reads of the images of windows, one after the other."""
+    shown = np.concatenate([case.image_frame[window] for window in windows])
+    if not len(shown):
+        return {}
+    patches = case.frames.shape[1] // PATCH_PX
+    return {
+        "pixel_values": torch.from_numpy(pixel_values(case.frames[shown])),
+        "image_grid_thw": torch.tensor([[1, patches, patches]]).repeat(len(shown), 1),
+    }
+
+
+def pad_windows(
+    windows: list[dict[str, list[int]]], image_pad: int | None = None
+) -> dict[str, torch.Tensor]:
     """Pad windows to the longest, as transformers' collators do.
 
-    ``mm_token_type_ids`` says that no token is of an image.
+    Args:
+        windows: Token ids and labels.
+        image_pad: Token id of the image pad, which ``mm_token_type_ids`` marks; None without
+            images.
     """
     lengths = torch.tensor([len(window["input_ids"]) for window in windows])
     ids, labels = (
@@ -56,7 +85,7 @@ def pad_windows(windows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         "input_ids": ids,
         "labels": labels,
         "attention_mask": mask,
-        "mm_token_type_ids": torch.zeros_like(ids),
+        "mm_token_type_ids": (ids == image_pad).long() if image_pad else torch.zeros_like(ids),
     }
 
 
@@ -65,14 +94,22 @@ def held_out_loss(model: Any, case: Case) -> float:
     """Nats per token of the held-out windows, one at a time with transformers' forward pass."""
     model.eval()
     nats, count = 0.0, 0
-    for ids in case.ids[case.num_train :]:
-        tokens = torch.tensor(ids.astype(np.int64))[None]
+    image_pad = case.vocabulary.special("<|image_pad|>")
+    for window in range(case.num_train, len(case.ids)):
+        tokens = torch.tensor(case.ids[window].astype(np.int64))[None]
         output = model(
-            input_ids=tokens, mm_token_type_ids=torch.zeros_like(tokens), use_cache=False
+            input_ids=tokens,
+            mm_token_type_ids=(tokens == image_pad).long(),
+            use_cache=False,
+            **image_inputs(case, [window]),
         )
-        logits = output.logits[0, :-1].double()
-        nats += float(torch.nn.functional.cross_entropy(logits, tokens[0, 1:], reduction="sum"))
-        count += len(ids) - 1
+        logits, labels = output.logits[0, :-1].double(), labels_of(case, window)[1:]
+        nats += float(
+            torch.nn.functional.cross_entropy(
+                logits, torch.from_numpy(labels), ignore_index=NO_LABEL, reduction="sum"
+            )
+        )
+        count += int((labels != NO_LABEL).sum())
     model.train()
     return nats / count
 

@@ -11,13 +11,13 @@ import torch
 
 from benchmarks.engine import single_rank_engine
 from benchmarks.peers.measured_process import num_cores, run_as_trial
+from benchmarks.peers.training_case import ROW_TOKENS, Case, load_case
 from benchmarks.peers.training_measure import (
     LEARNING_RATE,
     UpdateMeter,
     build_model,
     update_windows,
 )
-from benchmarks.peers.training_rows import ROW_TOKENS, Case, load_case
 from benchmarks.quality.trial import start_engine
 from benchmarks.short_rows import batcher_of
 from mmtpp.config.load import config_from_tree
@@ -38,6 +38,9 @@ def pack_windows(case: Case, windows: range) -> list[PackedRow]:
 
 
 def _row(case: Case, windows: list[int]) -> PackedRow:
+    """A row, in which equal images are one frame, as the feed writes it."""
+    shown = np.concatenate([case.image_frame[window] for window in windows])
+    distinct, image_frame = np.unique(shown, return_inverse=True)
     ids = np.concatenate([case.ids[window] for window in windows])
     lengths = [len(case.ids[window]) for window in windows]
     return PackedRow(
@@ -47,8 +50,8 @@ def _row(case: Case, windows: list[int]) -> PackedRow:
         segment=np.repeat(np.arange(len(windows), dtype=np.int32), lengths),
         event=np.zeros(len(ids), dtype=np.int32),
         may_be_label=np.ones(len(ids), dtype=np.bool_),
-        frames=np.zeros((0, 56, 56, 3), dtype=np.uint8),
-        image_frame=np.zeros(0, dtype=np.int32),
+        frames=case.frames[distinct],
+        image_frame=image_frame.astype(np.int32),
         event_type=np.zeros(1, dtype=np.int16),
         event_is_target=np.ones(1, dtype=np.bool_),
     )

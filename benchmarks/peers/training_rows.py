@@ -1,16 +1,12 @@
-"""Windows that all trainings learn from, written once for all environments.
-
-A case is a folder with the tokenizer, the untrained model, the tokens of the windows one after the
-other, and their lengths and numbers of events. The windows are in the order of training; the last
-ones are held out.
-"""
+"""Writes the windows that all trainings learn from, once for all environments."""
 
 import os
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it on import
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,62 +14,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.measured_process import run_as_trial
+from benchmarks.peers.training_case import BASE, ROW_TOKENS, WINDOWS
+from benchmarks.quality.trial import Samples
 from benchmarks.representation import read_danmaku
+from mmtpp.config.load import config_from_tree
 from mmtpp.core.events import EventSequence
+from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template, TemplateSettings
-from mmtpp.core.representation.tokens import Tokens
 from mmtpp.core.representation.window import cut_windows
 from mmtpp.data.encode.tokenised_events import tokenise_sequences
+from mmtpp.data.from_config import build_sample_settings
+from mmtpp.data.prepare import prepare
+from mmtpp.data.prepared_store import load_store
 from mmtpp.data.sources import build_reader
 from mmtpp.data.sources.checking import read_file
 from mmtpp.data.sources.type_codes import TypeCodes
 from mmtpp.model.base_folder import build_tiny, save_base
-from mmtpp.model.tokens.vocabulary import Vocabulary, load_vocabulary, train_tokenizer
+from mmtpp.model.tokens.vocabulary import Vocabulary, train_tokenizer
+from mmtpp.runtime.session import start_ray
 
-ROW_TOKENS = 2048
 TEMPLATE = TemplateSettings("minimal", "none", image_tokens=4)
 LONG_TOKENS = 1900  # least tokens of a window of the long case
-TOKENIZER, WINDOWS, BASE = "tokenizer.json", "windows.npz", "base"
+NO_FRAMES = np.zeros((0, 56, 56, 3), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """Windows of one length.
+class WrittenWindow:
+    """A window of a case.
 
     Attributes:
-        vocabulary: Vocabulary of the tokens.
-        ids: (tokens,) int32 token ids of each window.
-        modality: (tokens,) uint8 modality of each token, of each window.
-        num_events: (windows,) number of events.
-        per_update: Number of windows in an update.
-        num_train: Number of windows that are trained; the others are held out.
+        ids: (T,) token ids.
+        modality: (T,) modality of each token.
+        num_events: Number of events.
+        frames: (F, 56, 56, 3) uint8 distinct images.
+        image_frame: (I,) frame of each shown image.
     """
 
-    vocabulary: Vocabulary
-    ids: list[NDArray[np.int32]]
-    modality: list[NDArray[np.uint8]]
-    num_events: NDArray[np.int64]
-    per_update: int
-    num_train: int
-
-    @property
-    def num_updates(self) -> int:
-        """Number of updates of an epoch."""
-        return self.num_train // self.per_update
-
-
-def load_case(folder: str) -> Case:
-    """Read a case that ``run`` wrote."""
-    with np.load(Path(folder) / WINDOWS) as arrays:
-        ends = np.cumsum(arrays["lengths"])[:-1]
-        return Case(
-            load_vocabulary(Path(folder)),
-            np.split(arrays["ids"], ends),
-            np.split(arrays["modality"], ends),
-            arrays["num_events"],
-            int(arrays["per_update"]),
-            int(arrays["num_train"]),
-        )
+    ids: NDArray[np.int32]
+    modality: NDArray[np.uint8]
+    num_events: int
+    frames: NDArray[np.uint8]
+    image_frame: NDArray[np.int32]
 
 
 def _sequences(name: str, data: Path) -> list[EventSequence]:
@@ -88,14 +69,67 @@ def _sequences(name: str, data: Path) -> list[EventSequence]:
 
 def _first_windows(
     sequences: list[EventSequence], vocabulary: Vocabulary, min_tokens: int
-) -> Iterator[tuple[Tokens, int]]:
-    """The tokens and the number of events of the first window of each sequence that is long."""
+) -> Iterator[WrittenWindow]:
+    """The first window of each sequence that is long enough."""
     template = Template(vocabulary.token_ids(), TEMPLATE)
     for events in tokenise_sequences(sequences, vocabulary):
         first = cut_windows(events, template, max_tokens=ROW_TOKENS, overlap_fraction=0.0)[0]
         tokens = template.write(events.slice(first.start, first.end))
         if min_tokens <= len(tokens.ids) < ROW_TOKENS:  # LLaMA-Factory drops a full row
-            yield tokens, first.end - first.start
+            num_events = first.end - first.start
+            yield WrittenWindow(tokens.ids, tokens.modality, num_events, NO_FRAMES, tokens.frames)
+
+
+def _windows_without_images(
+    name: str, data: Path, count: int
+) -> tuple[Vocabulary, list[WrittenWindow]]:
+    sequences = _sequences(name, data)
+    order = np.random.default_rng(0).permutation(len(sequences))
+    texts = [text for sequence in sequences for text in sequence.texts]
+    vocabulary = Vocabulary(train_tokenizer(texts or [""], size=1536))
+    chosen = [sequences[index] for index in order]
+    windows = _first_windows(chosen, vocabulary, LONG_TOKENS if name == "long" else 0)
+    return vocabulary, list(itertools.islice(windows, count))
+
+
+def _windows_with_images(folder: Path, count: int) -> tuple[Vocabulary, list[WrittenWindow]]:
+    """Windows of the flights of 2013, each with the map of its airport where that changes."""
+    config = config_from_tree(
+        {
+            "source": {"kind": "flights", "uri": str(folder / "raw")},
+            "store": {"uri": str(folder / "store")},
+            "template": {"style": TEMPLATE.style, "images": "on_change"},
+            "window": {"max_tokens": ROW_TOKENS},
+        }
+    )
+    start_ray()
+    prepare(config)
+    store = load_store(config.store.uri)
+    settings = build_sample_settings(config.sample_sections, store.manifest, split="train")
+    samples = Samples.from_settings(replace(settings, packed=False), store.vocabulary)
+    order = np.random.default_rng(0).permutation(len(samples))[:count]
+    return store.vocabulary, [_as_window(samples.row(index)) for index in order.tolist()]
+
+
+def _as_window(row: PackedRow) -> WrittenWindow:
+    num_events = len(row.event_type)
+    return WrittenWindow(row.input_ids, row.modality, num_events, row.frames, row.image_frame)
+
+
+def _distinct_frames(
+    windows: Sequence[WrittenWindow],
+) -> tuple[NDArray[np.uint8], list[NDArray[np.int32]]]:
+    """The distinct images of all windows, and the image that each window shows in each place."""
+    all_frames = np.concatenate([window.frames for window in windows])
+    if not len(all_frames):
+        return all_frames, [window.image_frame for window in windows]
+    flat = all_frames.reshape(len(all_frames), -1)
+    _, first, inverse = np.unique(flat, axis=0, return_index=True, return_inverse=True)
+    starts = np.cumsum([0, *(len(window.frames) for window in windows)])
+    return all_frames[first], [
+        inverse[start + window.image_frame].astype(np.int32)
+        for start, window in zip(starts, windows, strict=False)
+    ]
 
 
 def run(
@@ -104,45 +138,44 @@ def run(
     """Write a case.
 
     Args:
-        name: ``short`` or ``long``.
+        name: ``short``, ``long`` or ``images``.
         data: Folder of the real data.
         folder: Folder to write.
         per_update: Number of windows in an update.
         num_updates: Number of updates.
         num_held_out: Number of windows that are not trained.
     """
-    sequences = _sequences(name, Path(data))
-    order = np.random.default_rng(0).permutation(len(sequences))
-    texts = [text for sequence in sequences for text in sequence.texts]
-    tokenizer = train_tokenizer(texts or [""], size=1536)
-    chosen = [sequences[index] for index in order]
-    count = per_update * num_updates + num_held_out
-    written = list(
-        _first_windows(chosen, Vocabulary(tokenizer), LONG_TOKENS if name == "long" else 0)
-    )[:count]
-    if len(written) < count:
-        raise ValueError(f"{name}: {len(written)} windows, {count} are needed")
-    windows, events = zip(*written, strict=True)
-    path = Path(folder)
+    count, path = per_update * num_updates + num_held_out, Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    (path / TOKENIZER).write_text(tokenizer, encoding="utf-8")
+    if name == "images":
+        vocabulary, windows = _windows_with_images(path, count)
+    else:
+        vocabulary, windows = _windows_without_images(name, Path(data), count)
+    if len(windows) < count:
+        raise ValueError(f"{name}: {len(windows)} windows, {count} are needed")
+    vocabulary.save(path)
     (path / BASE).mkdir(exist_ok=True)
-    vocabulary = Vocabulary(tokenizer)
     save_base(build_tiny(vocabulary, seed=0), vocabulary, path / BASE)
-    lengths = [len(tokens.ids) for tokens in windows]
+    lengths = [len(window.ids) for window in windows]
+    frames, image_frame = _distinct_frames(windows)
     np.savez(
         path / WINDOWS,
-        ids=np.concatenate([tokens.ids for tokens in windows]),
-        modality=np.concatenate([tokens.modality for tokens in windows]),
+        ids=np.concatenate([window.ids for window in windows]),
+        modality=np.concatenate([window.modality for window in windows]),
         lengths=lengths,
-        num_events=events,
+        num_events=[window.num_events for window in windows],
         per_update=per_update,
         num_train=per_update * num_updates,
+        frames=frames,
+        image_frame=np.concatenate(image_frame),
+        num_images=[len(shown) for shown in image_frame],
     )
     return {
         "windows": count,
         "median_tokens": float(np.median(lengths)),
         "trained_tokens": int(np.sum(lengths[: per_update * num_updates])),
+        "median_images": float(np.median([len(shown) for shown in image_frame])),
+        "distinct_images": len(frames),
     }
 
 

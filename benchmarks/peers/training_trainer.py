@@ -9,14 +9,15 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.peers.measured_process import run_as_trial
+from benchmarks.peers.training_case import Case, load_case
 from benchmarks.peers.training_measure import (
     UpdateMeter,
     build_model,
     build_optimizer,
+    image_inputs,
     pad_windows,
     trained_windows,
 )
-from benchmarks.peers.training_rows import Case, load_case
 
 COMMON: dict[str, Any] = {
     "num_train_epochs": 1,
@@ -87,10 +88,12 @@ def run(folder: str, batch: int, sampling: str, *, profiles: bool = False) -> di
     optimizer = build_optimizer(model)
     callback = UpdateCallback(case, profiles=profiles)
 
-    def collate(windows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        padded = pad_windows(windows)
+    image_pad = case.vocabulary.special("<|image_pad|>")
+
+    def collate(windows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        padded = pad_windows(windows, image_pad)
         callback.waiting.append(int(padded["attention_mask"].sum()))
-        return padded
+        return padded | image_inputs(case, [window["window"] for window in windows])
 
     if case.per_update % batch:
         raise ValueError(f"updates of {case.per_update} windows in batches of {batch}")
@@ -105,7 +108,10 @@ def run(folder: str, batch: int, sampling: str, *, profiles: bool = False) -> di
                 **COMMON,
             ),
             train_dataset=Dataset.from_list(
-                [{**window, "length": len(window["input_ids"])} for window in trained_windows(case)]
+                [
+                    {**window, "length": len(window["input_ids"]), "window": index}
+                    for index, window in enumerate(trained_windows(case))
+                ]
             ),
             data_collator=collate,
             optimizers=(optimizer, constant_rate(optimizer)),

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingImports]
 
 from benchmarks.peers.measured_process import run_as_trial
+from benchmarks.peers.training_case import ROW_TOKENS, TOKENIZER, load_case
 from benchmarks.peers.training_measure import build_model, build_optimizer, trained_windows
-from benchmarks.peers.training_rows import ROW_TOKENS, TOKENIZER, load_case
 from benchmarks.peers.training_trainer import COMMON, UpdateCallback, constant_rate
 
 

@@ -174,16 +174,18 @@ def _attend_by_segment(
     scaling: float | None,
 ) -> torch.Tensor:
     """(1, T, H, D), in groups, or one segment after the other: its history, then its branches."""
-    groups = query.shape[1] // key.shape[1]
     dtype = attention_dtype(query.device, query.dtype)
-    attend = partial(functional.scaled_dot_product_attention, scale=scaling)
+    # GPUs have no kernel for masks and shared key-value heads, and would store all weights
+    on_cpu = query.device.type == "cpu"
+    repeats = 1 if on_cpu else query.shape[1] // key.shape[1]
+    attend = partial(functional.scaled_dot_product_attention, scale=scaling, enable_gqa=on_cpu)
     inputs = [tensor.to(dtype) for tensor in (query, key, value)]
     if segments.groups is not None:
         return attend_in_groups(*inputs, groups=segments.groups, scaling=scaling).to(query.dtype)
     parts = [tensor.split(segments.lengths, dim=2) for tensor in inputs]
     out: list[torch.Tensor] = []
     for index, (q, k, v) in enumerate(zip(*parts, strict=True)):
-        k, v = repeat_kv(k, groups), repeat_kv(v, groups)
+        k, v = repeat_kv(k, repeats), repeat_kv(v, repeats)
         blocks = segments.blocks[index] if segments.blocks else ()
         history = blocks[0].start if blocks else q.shape[2]  # tokens
         out.append(attend(q[:, :, :history], k[:, :, :history], v[:, :, :history], is_causal=True))
@@ -194,7 +196,8 @@ def _attend_by_segment(
                 for tensor in (k, v)
             )
             out.append(attend(q[:, :, inside], k_block, v_block, attn_mask=block.mask))
-    return torch.cat(out, dim=2).to(query.dtype).transpose(1, 2)
+    attended = out[0] if len(out) == 1 else torch.cat(out, dim=2)
+    return attended.to(query.dtype).transpose(1, 2)
 
 
 def _attend_continued(

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,23 @@ from benchmarks.peers.bench import ratio
 from benchmarks.peers.evaluation_measure import parts_of
 from benchmarks.peers.measured_process import cpu_seconds
 from benchmarks.peers.stand_ins import import_with_stand_ins
-from benchmarks.peers.training_measure import WARM_UP, UpdateMeter, held_out_loss, pad_windows
+from benchmarks.peers.training_case import Case
+from benchmarks.peers.training_measure import (
+    NO_LABEL,
+    WARM_UP,
+    UpdateMeter,
+    held_out_loss,
+    image_inputs,
+    labels_of,
+    pad_windows,
+)
 from benchmarks.peers.training_operators import ATTENTION, BETWEEN, OTHERS, PRODUCTS, OperatorTimes
 from benchmarks.peers.training_ours import pack_windows
-from benchmarks.peers.training_rows import Case
 from benchmarks.peers.trials import Record, Trial, TrialFile
 from benchmarks.quality.neural import _by_sequence
+from benchmarks.short_rows import batcher_of
 from mmtpp.model.base_folder import build_tiny
+from mmtpp.model.event_model import EventModel
 from tests.helpers.tiny_models import tiny_vocabulary
 
 TRIAL = Trial("some_module", {"size": 2})
@@ -134,7 +145,56 @@ def _case(lengths: list[int], held_out: int) -> Case:
         np.array(lengths) // 5,
         per_update=2,
         num_train=len(lengths) - held_out,
+        frames=np.zeros((0, 56, 56, 3), dtype=np.uint8),
+        image_frame=[np.zeros(0, dtype=np.int32) for _ in lengths],
     )
+
+
+def _case_with_images(shown: list[list[int]]) -> Case:
+    """Windows of three text tokens, then an image and a text token for each shown frame."""
+    case = _case([3] * len(shown), 1)
+    pad = case.vocabulary.special("<|image_pad|>")
+    image = np.array([pad] * 4 + [11], dtype=np.int32)
+    return replace(
+        case,
+        ids=[
+            np.concatenate([ids, *[image] * len(frames)])
+            for ids, frames in zip(case.ids, shown, strict=True)
+        ],
+        modality=[
+            np.array([3, 3, 3, *[0, 0, 0, 0, 3] * len(frames)], dtype=np.uint8) for frames in shown
+        ],
+        frames=np.random.default_rng(1).integers(0, 255, (3, 56, 56, 3)).astype(np.uint8),
+        image_frame=[np.array(frames, dtype=np.int32) for frames in shown],
+    )
+
+
+def test_a_row_has_equal_images_once_and_a_batch_has_every_shown_one():
+    case = _case_with_images([[2, 0, 2], [0, 2], [1]])
+    [row] = pack_windows(case, range(2))
+    assert np.array_equal(row.frames, case.frames[[0, 2]])
+    assert sorted(row.image_frame.tolist()) == [0, 0, 1, 1, 1]
+    inputs = image_inputs(case, range(2))
+    assert inputs["image_grid_thw"].tolist() == [[1, 4, 4]] * 5
+    assert torch.equal(inputs["pixel_values"][:16], inputs["pixel_values"][32:48])
+    assert labels_of(case, 2).tolist() == [
+        NO_LABEL,
+        *case.ids[2][1:3].tolist(),
+        *[NO_LABEL] * 4,
+        11,
+    ]
+
+
+def test_both_loops_score_windows_with_images_alike():
+    """The held-out loss of transformers' forward pass is that of a packed row."""
+    case = _case_with_images([[0], [0], [2, 0, 2]])
+    model = build_tiny(case.vocabulary, seed=0)
+    expected = held_out_loss(model, case)
+    [row] = pack_windows(case, range(2, 3))
+    event_model = EventModel(model).eval()
+    with torch.no_grad():
+        nll, _ = event_model(batcher_of(case.vocabulary)(row))
+    assert float(nll.double().mean()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_packed_rows_hold_the_windows_of_an_update():
