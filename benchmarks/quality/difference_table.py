@@ -66,11 +66,11 @@ def difference_table(records: Records, sums: Path, kept: Path) -> str:
         of_set = [record for record in records if record["set"] == name]
         for first, second in _pairs(of_set):
             pair = (name, first, second)
-            mean_nll = (_mean_nll(of_set, first), _mean_nll(of_set, second))
+            nll = (mean_nll(of_set, first), mean_nll(of_set, second))
             if (difference := _difference(of_set, first, second, sums)) is not None:
-                differences[pair] = KeptDifference(*pair, mean_nll, difference)
-            cells = f"{mean_nll[0] - mean_nll[1]:+.3f} | | | "
-            if pair in differences and differences[pair].is_of(mean_nll):
+                differences[pair] = KeptDifference(*pair, nll, difference)
+            cells = f"{nll[0] - nll[1]:+.3f} | | | "
+            if pair in differences and differences[pair].is_of(nll):
                 cells = _difference_cells(differences[pair].difference)
             lines.append(f"| {name} | {first} | {second} | {cells} |")
     write_kept(kept, list(differences.values()))
@@ -86,6 +86,11 @@ def _pairs(of_set: Records) -> list[tuple[str, str]]:
     return [pair for pair in pairs if set(pair) <= names]
 
 
+def is_baseline(record: dict[str, Any]) -> bool:
+    """Whether a trial is of a classical or neural model."""
+    return record["kind"] not in OURS
+
+
 def best_baseline(of_set: Records) -> str:
     """Name of the classical or neural model with the lowest mean NLL; empty if there is none.
 
@@ -93,14 +98,18 @@ def best_baseline(of_set: Records) -> str:
         of_set: Trials of one set.
     """
     names = {
-        record["name"]
-        for record in of_set
-        if record["kind"] not in OURS and NLL in record["metrics"]
+        record["name"] for record in of_set if is_baseline(record) and NLL in record["metrics"]
     }
-    return min(sorted(names), key=lambda name: _mean_nll(of_set, name), default="")
+    return min(sorted(names), key=lambda name: mean_nll(of_set, name), default="")
 
 
-def _mean_nll(of_set: Records, name: str) -> float:
+def mean_nll(of_set: Records, name: str) -> float:
+    """Mean NLL of a model over its seeds, in nats per event.
+
+    Args:
+        of_set: Trials of one set.
+        name: Name of the model.
+    """
     values = [
         record["metrics"][NLL]
         for record in of_set

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.quality.difference_table import difference_table
 from benchmarks.quality.easytpp import DRAWS, SCORES_TICKS, TRAIN_POINTS
+from benchmarks.quality.expert_table import expert_table, is_one_draw
 from benchmarks.quality.neural import FINE_POINTS
 from benchmarks.quality.sets import data_sets
 from benchmarks.quality.variants import PLAIN, PUBLISHED
@@ -61,7 +62,9 @@ def write_report(results: Path, folder: Path, *, budget: object, sums: Path) -> 
     sets = list(dict.fromkeys(record["set"] for record in records))
     parts = [_head(records, budget)]
     parts += [_table(name, _of(records, name)) for name in sets]
-    parts.append(difference_table(records, sums, results.with_name("differences.jsonl")))
+    kept = results.with_name("differences.jsonl")
+    differences = difference_table(records, sums, kept)
+    parts += [expert_table(records, kept), differences]
     with_plain = [
         name for name in sets if any(record["name"] == PLAIN for record in _of(records, name))
     ]
@@ -182,11 +185,7 @@ def _table(name: str, records: Records) -> str:
 
 def _one_draw(records: Records, metric: str) -> str:
     """Footnote mark for predictions of a neural model with fewer than ``DRAWS`` samples."""
-    is_neural = any(record["kind"] == "neural" for record in records)
-    # IntensityFree predicts types from the history, without a draw
-    drawn = metric == RMSE or (metric == ACCURACY and records[0]["name"] != "IntensityFree")
-    draws = _values(records, "draws")
-    return " †" if is_neural and drawn and draws and min(draws) < DRAWS else ""
+    return " †" if is_one_draw(records, metric) else ""
 
 
 def _decoding(records: Records, sets: list[str]) -> str:
@@ -241,8 +240,8 @@ def _integrals(records: Records, sets: list[str]) -> str:
 
 
 def _floors(records: Records, sets: list[str]) -> str:
-    """Properties that the plain model must have, with their results."""
-    lines = ["## Required properties\n", "| set | | |", "|---|---|---|"]
+    """Properties of the plain model, with their results."""
+    lines = ["## Properties of the plain model\n", "| set | | |", "|---|---|---|"]
     for name in sets:
         of_set = [record for record in records if record["set"] == name]
         plain = [record for record in of_set if record["name"] == PLAIN]
