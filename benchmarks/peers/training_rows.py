@@ -19,6 +19,7 @@ from benchmarks.quality.trial import Samples
 from benchmarks.representation import read_danmaku
 from mmtpp.config.load import config_from_tree
 from mmtpp.core.events import EventSequence
+from mmtpp.core.representation.packing import pack
 from mmtpp.core.representation.row import PackedRow
 from mmtpp.core.representation.template import Template, TemplateSettings
 from mmtpp.core.representation.window import cut_windows
@@ -92,8 +93,14 @@ def _windows_without_images(
     return vocabulary, list(itertools.islice(windows, count))
 
 
-def _windows_with_images(folder: Path, count: int) -> tuple[Vocabulary, list[WrittenWindow]]:
-    """Windows of the flights of 2013, each with the map of its airport where that changes."""
+def _windows_with_images(
+    folder: Path, per_update: int, num_updates: int, num_held_out: int
+) -> tuple[Vocabulary, list[WrittenWindow]]:
+    """Windows of the flights of 2013, each with the map of its airport where that changes.
+
+    The windows of every update fill the same number of packed rows, as in a training, whose updates
+    have a number of rows.
+    """
     config = config_from_tree(
         {
             "source": {"kind": "flights", "uri": str(folder / "raw")},
@@ -107,8 +114,23 @@ def _windows_with_images(folder: Path, count: int) -> tuple[Vocabulary, list[Wri
     store = load_store(config.store.uri)
     settings = build_sample_settings(config.sample_sections, store.manifest, split="train")
     samples = Samples.from_settings(replace(settings, packed=False), store.vocabulary)
-    order = np.random.default_rng(0).permutation(len(samples))[:count]
-    return store.vocabulary, [_as_window(samples.row(index)) for index in order.tolist()]
+    order = np.random.default_rng(0).permutation(len(samples)).tolist()
+    held_out, rest = order[:num_held_out], order[num_held_out:]
+    updates = [rest[start : start + per_update] for start in range(0, len(rest), per_update)]
+    drawn = [
+        [_as_window(samples.row(index)) for index in of_update]
+        for of_update in updates[: 3 * num_updates]
+    ]
+    num_rows = [_num_rows(windows) for windows in drawn]
+    usual = max(sorted(set(num_rows)), key=num_rows.count)
+    even = [windows for windows, rows in zip(drawn, num_rows, strict=True) if rows == usual]
+    windows = [window for of_update in even[:num_updates] for window in of_update]
+    return store.vocabulary, windows + [_as_window(samples.row(index)) for index in held_out]
+
+
+def _num_rows(windows: Sequence[WrittenWindow]) -> int:
+    lengths = [len(window.ids) for window in windows]
+    return len(pack(lengths, max_tokens=ROW_TOKENS, seed=0))
 
 
 def _as_window(row: PackedRow) -> WrittenWindow:
@@ -148,7 +170,7 @@ def run(
     count, path = per_update * num_updates + num_held_out, Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     if name == "images":
-        vocabulary, windows = _windows_with_images(path, count)
+        vocabulary, windows = _windows_with_images(path, per_update, num_updates, num_held_out)
     else:
         vocabulary, windows = _windows_without_images(name, Path(data), count)
     if len(windows) < count:
