@@ -55,7 +55,9 @@ def test_bfloat16_follows_float32(
     whole = two_ranks["float32-0"]
     half = request.getfixturevalue(ranks)[f"bfloat16-{stage}"]
     assert half.losses == pytest.approx(whole.losses, abs=0.05)
-    assert half.grad_norms == pytest.approx(whole.grad_norms, rel=0.05)
+    # a wrong factor of ranks or micro-batches is at least 2; rounding, which depends on the
+    # processor, is up to 6 % after two updates
+    assert half.grad_norms == pytest.approx(whole.grad_norms, rel=0.1)
 
 
 @pytest.mark.parametrize("stage", STAGES)
